@@ -1,0 +1,62 @@
+"""The seam between sockets and codecs: whole messages in and out, no await on the way out.
+
+Two implementations may stand behind it: the reference one over trio-websocket's message API
+(``websocket.py``) and, later, a direct one that takes the socket over after the handshake. Both pass
+``tests/wire``.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+
+
+class TransportClosed(Exception):
+    """The socket has ended. Says who ended it and how; raised to the one reader."""
+
+    def __init__(self, code: int | None, reason: str, by_peer: bool) -> None:
+        super().__init__(f"socket closed by {'peer' if by_peer else 'us'}: code {code}")
+        self.code = code
+        """The close code, or None when the connection was lost without a close (1006)."""
+        self.reason = reason
+        self.by_peer = by_peer
+
+
+@attrs.frozen
+class TransportStatistics:
+    backlog_bytes: int
+    """Accepted by ``send_nowait`` and not yet written."""
+    sent_messages: int
+    received_messages: int
+
+
+class Transport(Protocol):
+    """One WebSocket, one reader, one writer."""
+
+    async def receive(self) -> str | bytes:
+        """The next whole message. Raises :class:`TransportClosed`. If cancelled: no effect."""
+        ...
+
+    def receive_nowait(self) -> str | bytes:
+        """The next whole message that has already arrived; :class:`trio.WouldBlock` if none. No checkpoint."""
+        ...
+
+    def send_nowait(self, message: str | bytes) -> bool:
+        """Queue one text (str) or binary (bytes) message, in order. False, and nothing queued, when the bounded
+        backlog is full or the socket has ended: the sender decides what that means. No checkpoint."""
+        ...
+
+    async def ping(self) -> None:
+        """Send a ping and wait for its pong. If cancelled: the ping may have been sent."""
+        ...
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        """Flush the backlog, close politely, at most a few seconds. Idempotent. If cancelled: the socket is dead."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the socket at once; the reader gets :class:`TransportClosed`. No checkpoint."""
+        ...
+
+    def statistics(self) -> TransportStatistics: ...
