@@ -1,0 +1,71 @@
+"""The caller's audio, by absolute position, for as long as somebody may still need it.
+
+A model session that dies has heard audio that it never turned into words, and while there is no session the
+caller speaks on. Both must reach the next session: no turn is lost. Positions are bytes of 8 kHz G.711 since
+the call began (8 bytes = 1 ms). The ring is bounded; what falls out is counted.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+BYTES_PER_MS = 8
+SILENCE = 0xFF
+
+
+@attrs.define
+class Uplink:
+    """``keep_ms``: bound of what is held while a session is missing. ``tail_ms``: what is always held, so
+    that a successor hears the beginning of a word that its predecessor was in the middle of."""
+
+    keep_ms: int = 30_000
+    tail_ms: int = 2_000
+    end: int = 0
+    """Position after the newest byte."""
+    lost_bytes: int = 0
+    """Needed by somebody and pushed out by the bound."""
+    _held: bytearray = attrs.field(factory=bytearray, repr=False)
+    _needed: int | None = None
+
+    @property
+    def start(self) -> int:
+        """Position of the oldest byte held."""
+        return self.end - len(self._held)
+
+    def hear(self, payload: bytes, missing_ms: int = 0) -> None:
+        """Audio from the carrier; a gap is filled with silence, so that positions stay true to time."""
+        if missing_ms > 0:
+            self._append(bytes([SILENCE]) * (missing_ms * BYTES_PER_MS))
+        self._append(payload)
+
+    def need_from(self, position: int | None) -> None:
+        """Hold everything from this position on (None: only the tail)."""
+        self._needed = position
+
+    def read(self, begin: int, stop: int | None = None) -> bytes:
+        """What is held of [begin, stop)."""
+        stop = self.end if stop is None else min(stop, self.end)
+        begin = max(begin, self.start)
+        if stop <= begin:
+            return b""
+        base = self.start
+        return bytes(self._held[begin - base : stop - base])
+
+    def _append(self, data: bytes) -> None:
+        self._held += data
+        self.end += len(data)
+        # Trim in strides: moving the ring for each frame would cost more than the memory it saves.
+        tail = self.tail_ms * BYTES_PER_MS
+        wanted = tail
+        if self._needed is not None:
+            wanted = max(tail, self.end - self._needed)
+        bound = self.keep_ms * BYTES_PER_MS
+        if wanted > bound:
+            excess = len(self._held) - bound
+            if excess > 0:
+                self.lost_bytes += excess
+                del self._held[:excess]
+                self._needed = self.start
+            return
+        if len(self._held) > wanted + tail:
+            del self._held[: len(self._held) - wanted]
