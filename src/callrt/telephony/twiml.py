@@ -86,7 +86,11 @@ def _connect(
     connect = ElementTree.SubElement(response, "Connect", action=urls.action, method="POST")
     token = issue_token(document.call_sid, document.generation)
     stream = ElementTree.SubElement(
-        connect, "Stream", url=urls.media(token), statusCallback=urls.stream_status, statusCallbackMethod="POST"
+        connect,
+        "Stream",
+        url=urls.media(token),
+        statusCallback=urls.stream_status,
+        statusCallbackMethod="POST",
     )
     ElementTree.SubElement(stream, "Parameter", name="generation", value=str(document.generation))
 
