@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import attrs
 import msgspec
 
 
@@ -164,3 +165,20 @@ AnyRecord = (
     | TransferFailed
     | CallEnded
 )
+
+
+class UnknownRecord(Record, tag="unknown_record"):
+    """Stands for a record whose tag this version does not know (written by a newer one). Never written."""
+
+    tag_seen: str
+
+
+@attrs.frozen
+class Entry:
+    """A record in its envelope: whose it is, its number within the call (from 1), when it was made."""
+
+    call_sid: str
+    number: int
+    at: float
+    """Unix seconds, wall clock. For people to read; never used in decisions."""
+    record: Record
