@@ -45,7 +45,7 @@ def verify_webhook(keys: Sequence[str], url: str, fields: Iterable[tuple[str, st
 
 
 def verify_upgrade(keys: Sequence[str], url: str, signature: str) -> bool:
-    """The same for a socket's upgrade; ``url`` is the exact stream address of the document, ``wss`` or ``ws``."""
+    """The same for a socket's upgrade; ``url`` is the exact stream address of the document, wss or ws."""
     if urlsplit(url).scheme not in ("ws", "wss"):
         raise ValueError("a media socket's address begins with ws:// or wss://")
     return verify_webhook(keys, url, (), signature)

@@ -17,11 +17,15 @@ WHISPER = "/twilio/whisper"
 MEDIA_PREFIX = "/twilio/media/"
 
 
+def _without_slash(url: str) -> str:
+    return url.rstrip("/")
+
+
 @attrs.frozen
 class Urls:
-    """Absolute addresses of one deployment. ``public_url`` is http or https, with or without a trailing slash."""
+    """Absolute addresses of one deployment. ``public_url`` is http or https; a trailing slash is ignored."""
 
-    public_url: str = attrs.field(converter=lambda url: url.rstrip("/"))
+    public_url: str = attrs.field(converter=_without_slash)
 
     @public_url.validator
     def _is_http(self, _attribute: object, url: str) -> None:

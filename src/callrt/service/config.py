@@ -1,0 +1,258 @@
+"""``callrt.toml`` to :class:`~callrt.policy.settings.Settings`: every key, its default, its range."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import attrs
+
+from callrt.errors import ConfigError
+from callrt.policy.settings import (
+    AgentSettings,
+    ModelSettings,
+    Resilience,
+    ServerSettings,
+    Settings,
+    TwilioSettings,
+)
+from callrt.service.config_reader import Table
+
+__all__ = ["ConfigError", "load_journal_settings", "load_settings"]
+
+PROVIDERS = ("openai-realtime",)
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+_PHONE = r"\+[1-9][0-9]{6,14}"
+_LANGUAGE = r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*"
+_TOOL = r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*"
+_ROUTE = r"default|\+?[0-9]{3,15}|[^\s:]+:[^\s]+"
+"""``default``, a number, or an address with a scheme (``sip:…``, ``client:…``)."""
+
+
+def load_settings(path: Path, env: Mapping[str, str]) -> Settings:
+    """The whole file, checked. Reads nothing but the file and ``env``; opens and imports nothing.
+
+    Raises :class:`ConfigError`: one sentence with the file, the key and what to write instead.
+    """
+    root = _root(path, env)
+    root.only(("server", "journal", "carriers", "models", "agents", "routes", "resilience", "comfort"))
+    server = _server(root.table("server"))
+    journal_url = _journal_url(root.table("journal"))
+    twilio = _twilio(root.table("carriers").only(("twilio",)).table("twilio"))
+    models = _models(root.table("models"))
+    agents = _agents(root.table("agents"), models)
+    routes = _routes(root.table("routes"), agents)
+    resilience = _resilience(root.table("resilience"))
+    comfort_folder = _comfort_folder(root.table("comfort"), _folder(path))
+    return Settings(
+        folder=_folder(path),
+        server=server,
+        journal_url=journal_url,
+        twilio=twilio,
+        models=models,
+        agents=agents,
+        routes=routes,
+        resilience=resilience,
+        comfort_folder=comfort_folder,
+    )
+
+
+def load_journal_settings(path: Path, env: Mapping[str, str]) -> tuple[Path, str]:
+    """``(folder, journal url)`` alone: who only reads the journal needs no credentials in the environment."""
+    return _folder(path), _journal_url(_root(path, env).table("journal"))
+
+
+def _folder(path: Path) -> Path:
+    return path.resolve().parent
+
+
+def _root(path: Path, env: Mapping[str, str]) -> Table:
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: there is no such file; write one, or name another with --config FILE"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); name another with --config FILE"
+        ) from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        # The parser's message names the place and the grammar, not the value.
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
+    return Table(str(path), "", values, env)
+
+
+def _server(table: Table) -> ServerSettings:
+    table.only(_keys(ServerSettings))
+    default = ServerSettings()
+    public_url = _address(table, "public_url", default.public_url, ("http", "https")).rstrip("/")
+    server = ServerSettings(
+        host=table.text("host", default.host),
+        port=table.integer("port", default.port, 0, 65535),
+        public_url=public_url,
+        admin_host=table.text("admin_host", default.admin_host),
+        admin_port=table.integer("admin_port", default.admin_port, 0, 65535),
+        drain_seconds=table.number("drain_seconds", default.drain_seconds, 0, 86400),
+    )
+    if server.port and (server.host, server.port) == (server.admin_host, server.admin_port):
+        raise table.error(
+            "admin_port", "is the public port; write another number, so that carriers cannot reach it"
+        )
+    return server
+
+
+def _journal_url(table: Table) -> str:
+    table.only(("url",))
+    url = table.text("url", "sqlite:///callrt.db")
+    table.matching("url", url, r"sqlite:///.+", 'must name a file; write url = "sqlite:///callrt.db"')
+    return url
+
+
+def _twilio(table: Table) -> TwilioSettings:
+    table.only(_keys(TwilioSettings))
+    return TwilioSettings(
+        account_sid=table.text("account_sid", "${TWILIO_ACCOUNT_SID}"),
+        auth_token=table.text("auth_token", "${TWILIO_AUTH_TOKEN}"),
+        api_url=_address(table, "api_url", "https://api.twilio.com", ("http", "https")).rstrip("/"),
+        verify_signatures=table.boolean("verify_signatures", True),
+    )
+
+
+def _models(table: Table) -> dict[str, ModelSettings]:
+    # Without any [models.*] there is still the one with all defaults.
+    names = table.names() or ["main"]
+    return {name: _model(table.table(_named(table, name, "model")), name) for name in names}
+
+
+def _model(table: Table, name: str) -> ModelSettings:
+    table.only(_keys(ModelSettings))
+    provider = table.text("provider", "openai-realtime")
+    return ModelSettings(
+        name=name,
+        provider=table.one_of("provider", provider, PROVIDERS, "provider"),
+        url=_address(table, "url", "wss://api.openai.com/v1/realtime", ("ws", "wss")),
+        api_key=table.text("api_key", "${OPENAI_API_KEY}"),
+        model=table.text("model", "gpt-realtime-2.1"),
+        voice=table.text("voice", "marin"),
+    )
+
+
+def _agents(table: Table, models: Mapping[str, ModelSettings]) -> dict[str, AgentSettings]:
+    if not table.names():
+        raise ConfigError(
+            f"{table.file}: [agents]: there is no agent; write a table [agents.front-desk] with instructions"
+        )
+    return {name: _agent(table.table(_named(table, name, "agent")), name, models) for name in table.names()}
+
+
+def _agent(table: Table, name: str, models: Mapping[str, ModelSettings]) -> AgentSettings:
+    table.only(_keys(AgentSettings))
+    tools = table.texts("tools")
+    for tool in tools:
+        table.matching("tools", tool, _TOOL, 'names a tool by module and function; write "clinic_tools:book"')
+    transfer_to = table.optional_text("transfer_to")
+    if transfer_to is not None:
+        table.matching("transfer_to", transfer_to, _PHONE, 'must be a number; write "+15550100009"')
+    webhook = table.text("transfer_webhook", "", empty=True)
+    if webhook:
+        _address(table, "transfer_webhook", webhook, ("http", "https"), query=True)
+    agent = AgentSettings(
+        name=name,
+        model=table.one_of("model", table.text("model", "main"), models, "model"),
+        instructions=table.text("instructions"),
+        greeting=table.optional_text("greeting"),
+        tools=tools,
+        transfer_to=transfer_to,
+        transfer_sms=table.boolean("transfer_sms", False),
+        transfer_webhook=webhook,
+        record=table.boolean("record", False),
+        language=table.matching(
+            "language", table.text("language", "en"), _LANGUAGE, 'must be a language; write "en" or "pt-BR"'
+        ),
+    )
+    if agent.transfer_sms and agent.transfer_to is None:
+        raise table.error("transfer_sms", 'needs a human to send it to; write transfer_to = "+15550100009"')
+    return agent
+
+
+def _routes(table: Table, agents: Mapping[str, AgentSettings]) -> dict[str, str]:
+    routes: dict[str, str] = {}
+    for key in table.names():
+        table.matching(
+            key, key, _ROUTE, 'unknown key; did you mean "default", or a number such as "+15550100002"?'
+        )
+        routes[key] = table.one_of(key, table.text(key), agents, "agent")
+    if routes:
+        return routes
+    if len(agents) == 1:
+        return {"default": next(iter(agents))}
+    raise table.error("default", f'is missing; write default = "{next(iter(agents))}"')
+
+
+def _resilience(table: Table) -> Resilience:
+    table.only(_keys(Resilience))
+    default = Resilience()
+    return Resilience(
+        comfort_text=table.text("comfort_text", default.comfort_text),
+        comfort_after_ms=table.integer("comfort_after_ms", default.comfort_after_ms, 0, 10_000),
+        model_retries=table.integer("model_retries", default.model_retries, 0, 20),
+        model_give_up_seconds=table.number("model_give_up_seconds", default.model_give_up_seconds, 0, 3600),
+        model_stall_seconds=table.number("model_stall_seconds", default.model_stall_seconds, 0.1, 300),
+        carrier_return_seconds=table.number(
+            "carrier_return_seconds", default.carrier_return_seconds, 0, 3600
+        ),
+        tool_timeout_seconds=table.number("tool_timeout_seconds", default.tool_timeout_seconds, 0.1, 3600),
+        max_silence_seconds=table.number("max_silence_seconds", default.max_silence_seconds, 1, 86400),
+        max_call_seconds=table.number("max_call_seconds", default.max_call_seconds, 1, 86400),
+        model_rotate_minutes=table.number("model_rotate_minutes", default.model_rotate_minutes, 0.05, 1440),
+    )
+
+
+def _comfort_folder(table: Table, base: Path) -> Path | None:
+    folder = table.only(("folder",)).optional_text("folder")
+    if folder is None:
+        return None
+    path = base / folder
+    if not path.is_dir():
+        raise table.error("folder", "there is no such folder beside the file; create it, or remove the key")
+    return path
+
+
+def _keys(settings: type) -> list[str]:
+    """The keys of a table are the fields of its settings; a name stands in the table's own heading."""
+    return [field.name for field in attrs.fields(settings) if field.name != "name"]
+
+
+def _named(table: Table, name: str, what: str) -> str:
+    return table.matching(
+        name, name, _NAME, f"a name of a {what} has letters, digits, - and _; write [{table.path}.main]"
+    )
+
+
+def _address(table: Table, key: str, default: str, schemes: tuple[str, ...], *, query: bool = False) -> str:
+    url = table.text(key, default)
+    remedy = f'must be an address; write "{schemes[-1]}://…"'
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise table.error(key, remedy) from None
+    if (
+        parts.scheme not in schemes
+        or not parts.hostname
+        or any(c.isspace() or not c.isprintable() for c in url)
+    ):
+        raise table.error(key, remedy)
+    if "@" in parts.netloc:
+        raise table.error(key, "must not hold a user name or a password; write the address alone")
+    if parts.fragment or (parts.query and not query):
+        raise table.error(key, "must not have a ? or a #; write the address alone")
+    return url
