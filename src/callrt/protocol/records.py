@@ -14,12 +14,12 @@ import msgspec
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=True):
-    """Base of all records. ``must_commit``: the effect waits for the commit; else up to 250 ms may be lost."""
+    """Base of all records. ``must_commit``: the effect waits for the commit; else 250 ms may be lost."""
 
     must_commit: ClassVar[bool] = False
 
 
-class CallAccepted(Record, tag="call_accepted"):
+class CallAccepted(Record, frozen=True, tag="call_accepted"):
     must_commit: ClassVar[bool] = True
     carrier: str
     agent: str
@@ -29,38 +29,38 @@ class CallAccepted(Record, tag="call_accepted"):
     account: str = ""
 
 
-class StreamOffered(Record, tag="stream_offered"):
+class StreamOffered(Record, frozen=True, tag="stream_offered"):
     """A document with a stream of this generation was served; the path token names this generation."""
 
     must_commit: ClassVar[bool] = True
     generation: int
 
 
-class StreamAttached(Record, tag="stream_attached"):
+class StreamAttached(Record, frozen=True, tag="stream_attached"):
     must_commit: ClassVar[bool] = True
     stream_sid: str
     generation: int
     lease_epoch: int
 
 
-class StreamDetached(Record, tag="stream_detached"):
+class StreamDetached(Record, frozen=True, tag="stream_detached"):
     stream_sid: str
     generation: int
     reason: str
     """stopped, closed, reset, stalled, retired, ended, or a short word of ours."""
 
 
-class ModelSessionOpened(Record, tag="model_session_opened"):
+class ModelSessionOpened(Record, frozen=True, tag="model_session_opened"):
     number: int
     session_id: str = ""
 
 
-class ModelSessionEnded(Record, tag="model_session_ended"):
+class ModelSessionEnded(Record, frozen=True, tag="model_session_ended"):
     number: int
     reason: str
 
 
-class CallerSaid(Record, tag="caller_said"):
+class CallerSaid(Record, frozen=True, tag="caller_said"):
     """A caller's turn. Written again with the same item when its words become known: the last one counts."""
 
     item_id: str
@@ -69,8 +69,8 @@ class CallerSaid(Record, tag="caller_said"):
     final: bool = True
 
 
-class AgentSaid(Record, tag="agent_said"):
-    """An agent's utterance as *heard*. Written again with the same item as more is heard: the last one counts."""
+class AgentSaid(Record, frozen=True, tag="agent_said"):
+    """An agent's utterance as *heard*. Written again with its item as more is heard: the last one counts."""
 
     item_id: str
     text: str
@@ -78,10 +78,10 @@ class AgentSaid(Record, tag="agent_said"):
     interrupted: bool = False
     """The caller cut it off; it is not to be taken up again."""
     complete: bool = False
-    """All of it was generated and heard. Neither interrupted nor complete: cut by a loss, to be taken up again."""
+    """All of it was generated and heard. Neither interrupted nor complete: cut by a loss, to be resumed."""
 
 
-class ToolIntended(Record, tag="tool_intended"):
+class ToolIntended(Record, frozen=True, tag="tool_intended"):
     must_commit: ClassVar[bool] = True
     call_id: str
     name: str
@@ -90,7 +90,7 @@ class ToolIntended(Record, tag="tool_intended"):
     side_effects: bool = False
 
 
-class ToolFinished(Record, tag="tool_finished"):
+class ToolFinished(Record, frozen=True, tag="tool_finished"):
     must_commit: ClassVar[bool] = True
     call_id: str
     status: str
@@ -98,12 +98,12 @@ class ToolFinished(Record, tag="tool_finished"):
     output: str
 
 
-class ActorRestarted(Record, tag="actor_restarted"):
+class ActorRestarted(Record, frozen=True, tag="actor_restarted"):
     actor: str
     reason: str
 
 
-class FaultSeen(Record, tag="fault_seen"):
+class FaultSeen(Record, frozen=True, tag="fault_seen"):
     fault: str
     """A ``policy.faults.FaultKind`` value."""
     turn: str
@@ -112,19 +112,19 @@ class FaultSeen(Record, tag="fault_seen"):
     """A code or a status, never words of the call."""
 
 
-class LinePlayed(Record, tag="line_played"):
+class LinePlayed(Record, frozen=True, tag="line_played"):
     """A comfort line was put on the wire (one_moment, sorry_goodbye, connecting, …)."""
 
     line: str
 
 
-class DigitReceived(Record, tag="digit_received"):
+class DigitReceived(Record, frozen=True, tag="digit_received"):
     """The caller pressed a key. The digit itself is not kept: it may be a secret."""
 
     count: int = 1
 
 
-class TransferRequested(Record, tag="transfer_requested"):
+class TransferRequested(Record, frozen=True, tag="transfer_requested"):
     must_commit: ClassVar[bool] = True
     to: str
     reason: str
@@ -133,17 +133,18 @@ class TransferRequested(Record, tag="transfer_requested"):
     """What the human hears first."""
 
 
-class TransferFailed(Record, tag="transfer_failed"):
+class TransferFailed(Record, frozen=True, tag="transfer_failed"):
     """The human did not answer: busy, no-answer, failed, canceled."""
 
     must_commit: ClassVar[bool] = True
     status: str
 
 
-class CallEnded(Record, tag="call_ended"):
+class CallEnded(Record, frozen=True, tag="call_ended"):
     must_commit: ClassVar[bool] = True
     outcome: str
-    """completed, caller_hung_up, transferred, model_unavailable, silence, max_duration, carrier_lost, failed."""
+    """completed, caller_hung_up, transferred, model_unavailable, silence, max_duration, carrier_lost,
+    failed."""
 
 
 AnyRecord = (
@@ -167,7 +168,7 @@ AnyRecord = (
 )
 
 
-class UnknownRecord(Record, tag="unknown_record"):
+class UnknownRecord(Record, frozen=True, tag="unknown_record"):
     """Stands for a record whose tag this version does not know (written by a newer one). Never written."""
 
     tag_seen: str
