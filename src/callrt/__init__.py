@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
+from callrt.agents import CallContext, Tool, ToolError, ToolFailed, load_tools, tool
+
+__all__ = ["CallContext", "Tool", "ToolError", "ToolFailed", "__version__", "load_tools", "tool"]
+
 __version__ = "0.1.0"
