@@ -39,12 +39,15 @@ class Transport(Protocol):
         ...
 
     def receive_nowait(self) -> str | bytes:
-        """The next whole message that has already arrived; :class:`trio.WouldBlock` if none. No checkpoint."""
+        """The next whole message that has arrived; :class:`trio.WouldBlock` if none. No checkpoint."""
         ...
 
     def send_nowait(self, message: str | bytes) -> bool:
-        """Queue one text (str) or binary (bytes) message, in order. False, and nothing queued, when the bounded
-        backlog is full or the socket has ended: the sender decides what that means. No checkpoint."""
+        """Queue one text (str) or binary (bytes) message, in order. No checkpoint.
+
+        False, and nothing queued, when the bounded backlog is full or the socket has ended: the sender
+        decides what that means.
+        """
         ...
 
     async def ping(self) -> None:
@@ -52,7 +55,10 @@ class Transport(Protocol):
         ...
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Flush the backlog, close politely, at most a few seconds. Idempotent. If cancelled: the socket is dead."""
+        """Flush the backlog, close politely, at most a few seconds. Idempotent.
+
+        If cancelled: the socket is dead.
+        """
         ...
 
     def abort(self) -> None:

@@ -1,0 +1,214 @@
+"""Opening WebSockets, from both ends. No permessage-deflate: it costs more than it saves on base64 audio.
+
+The tasks of a socket live in a nursery of yours, or inside :func:`open_client`. Whoever opens a socket ends
+it: ``aclose`` or ``abort``, or by leaving the context; cancelling the nursery drops it.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import trio
+from trio_websocket import (
+    ConnectionRejected,
+    WebSocketConnection,
+    wrap_client_stream,
+    wrap_server_stream,
+)
+
+from callrt.wire.connection import WebSocketTransport
+from callrt.wire.limits import CLIENT_LIMITS, SERVER_LIMITS, SocketLimits
+from callrt.wire.streams import TappedStream
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""As h11 has them: lower-case names, in order, repeats kept."""
+
+Check = Callable[[str, Headers], "tuple[int, bytes] | None"]
+"""Of (path with query, request headers): None to accept, or the status and body of the refusal."""
+
+RECEIVE_BYTES = 16_384
+"""Per read: a reply's audio comes in pieces of some kilobytes; the buffer is allocated anew each time."""
+
+
+class ConnectFailed(Exception):
+    """There is no WebSocket, and nobody said why: worth another try."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"no connection: {reason}")
+        self.reason = reason
+        """``network``, ``tls``, ``timeout``, or ``not_websocket``: the peer ended or spoke something else."""
+
+
+class UpgradeRefused(Exception):
+    """The peer is there and answered the upgrade with another status than 101."""
+
+    def __init__(self, status: int, retry_after: float | None) -> None:
+        super().__init__(f"upgrade refused: status {status}")
+        self.status = status
+        self.retry_after = retry_after
+        """Seconds, if the peer said so in seconds."""
+
+
+async def connect(
+    nursery: trio.Nursery,
+    url: str,
+    headers: Headers = (),
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    limits: SocketLimits = CLIENT_LIMITS,
+) -> WebSocketTransport:
+    """Open a client socket to ``ws://`` or ``wss://`` ``url``; its tasks live in ``nursery``.
+
+    Raises :class:`ConnectFailed`, :class:`UpgradeRefused`, or ValueError for a bad address. At most twice
+    ``limits.open_timeout``. If cancelled: nothing is left open.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError("a WebSocket address begins with ws:// or wss:// and names a host")
+    secure = parts.scheme == "wss"
+    port = parts.port or (443 if secure else 80)
+    host = parts.hostname if parts.port is None else f"{parts.hostname}:{port}"
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    context = (ssl_context or ssl.create_default_context()) if secure else None
+    stream = None
+    with trio.move_on_after(limits.open_timeout):
+        stream = await _dial(parts.hostname, port, context)
+    if stream is None:
+        raise ConnectFailed("timeout")
+    return await connect_over(nursery, stream, host, target, headers, limits=limits)
+
+
+async def connect_over(
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    host: str,
+    target: str = "/",
+    headers: Headers = (),
+    *,
+    limits: SocketLimits = CLIENT_LIMITS,
+) -> WebSocketTransport:
+    """Upgrade an open ``stream``; as :func:`connect`. The stream is the transport's, also on failure."""
+
+    async def handshake(library: trio.Nursery, tap: TappedStream) -> WebSocketConnection:
+        return await wrap_client_stream(
+            library,
+            tap,  # type: ignore[arg-type]  # any stream will do: the library's own annotation is narrower than its code
+            host,
+            target,
+            extra_headers=list(headers),
+            message_queue_size=limits.inbox_messages,
+            max_message_size=limits.message_bytes,
+            receive_buffer_size=RECEIVE_BYTES,
+        )
+
+    transport = WebSocketTransport(stream, limits)
+    await nursery.start(transport.run, handshake, name="websocket client")
+    if not transport.is_open:
+        raise _why(transport)
+    return transport
+
+
+@asynccontextmanager
+async def open_client(
+    url: str,
+    headers: Headers = (),
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    limits: SocketLimits = CLIENT_LIMITS,
+) -> AsyncIterator[WebSocketTransport]:
+    """:func:`connect` for the length of a block; leaving it closes politely, a cancellation drops the socket.
+
+    What the block raises comes out as it is, in no group.
+    """
+    try:
+        async with trio.open_nursery() as nursery:
+            transport = await connect(nursery, url, headers, ssl_context=ssl_context, limits=limits)
+            try:
+                yield transport
+            finally:
+                await transport.aclose()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) != 1:
+            raise
+        error = group.exceptions[0]
+    else:
+        return
+    raise error
+
+
+async def accept(
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    check: Check,
+    *,
+    pre_read: bytes = b"",
+    limits: SocketLimits = SERVER_LIMITS,
+) -> WebSocketTransport | None:
+    """Answer an upgrade request on ``stream``, of which ``pre_read`` has been read already.
+
+    None when there is no WebSocket: ``check`` refused it, the request was none (answered with 400), or it
+    did not come within ``limits.open_timeout``. The stream is the transport's, also then.
+    If cancelled: it is closed.
+    """
+
+    async def handshake(library: trio.Nursery, tap: TappedStream) -> WebSocketConnection | None:
+        request = await wrap_server_stream(
+            library,
+            tap,
+            message_queue_size=limits.inbox_messages,
+            max_message_size=limits.message_bytes,
+            receive_buffer_size=RECEIVE_BYTES,
+        )
+        refusal = check(request.path, request.headers)
+        if refusal is None:
+            return await request.accept()
+        status, body = refusal
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+        await request.reject(status, extra_headers=headers, body=body)
+        return None
+
+    transport = WebSocketTransport(stream, limits, prefix=pre_read)
+    await nursery.start(transport.run, handshake, name="websocket server")
+    return transport if transport.is_open else None
+
+
+async def _dial(host: str, port: int, context: ssl.SSLContext | None) -> trio.abc.Stream:
+    try:
+        if context is None:
+            return await trio.open_tcp_stream(host, port)
+        stream = await trio.open_ssl_over_tcp_stream(host, port, ssl_context=context, https_compatible=True)
+    except OSError as error:
+        raise ConnectFailed("network") from error
+    try:
+        await stream.do_handshake()
+    except BaseException as error:
+        await trio.aclose_forcefully(stream)
+        if isinstance(error, trio.BrokenResourceError):
+            raise ConnectFailed("tls") from error
+        raise
+    return stream
+
+
+def _why(transport: WebSocketTransport) -> ConnectFailed | UpgradeRefused:
+    """An answer without a length ends with the socket; then only the head says what the status was."""
+    failure = transport.opening_failure
+    if isinstance(failure, ConnectionRejected):
+        fields = {name.lower(): value for name, value in failure.headers}
+        return UpgradeRefused(failure.status_code, _seconds(fields.get(b"retry-after", b"")))
+    lines = transport.head_received.split(b"\r\n\r\n")[0].split(b"\r\n")
+    words = lines[0].split(b" ")
+    if words[0].startswith(b"HTTP/1.") and len(words) > 1 and words[1].isdigit() and words[1] != b"101":
+        fields = {
+            name.strip().lower(): value.strip()
+            for name, _, value in (line.partition(b":") for line in lines[1:])
+        }
+        return UpgradeRefused(int(words[1]), _seconds(fields.get(b"retry-after", b"")))
+    return ConnectFailed("timeout" if isinstance(failure, TimeoutError) else "not_websocket")
+
+
+def _seconds(value: bytes) -> float | None:
+    """A delay in seconds; the date form would need a wall clock and is not worth one."""
+    return float(value) if value.isdigit() and len(value) <= 6 else None
