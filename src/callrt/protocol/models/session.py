@@ -1,0 +1,569 @@
+"""One model session from its first message to its last, without a socket or a clock.
+
+Theory of operation. A session goes through four phases::
+
+    OPENING ──session.created──▶ CONFIGURING ──session.updated──▶ REPLAYING ──last item added──▶ LIVE
+       (an accepted upgrade proves nothing)      (no answers by itself)    (history as heard)
+
+``handle`` takes one event and returns effects; ``tick`` does the same for time, and ``deadline`` says when
+it next wants to be called. In LIVE it keeps three promises:
+
+* *One request at a time.* A reply that we want while another is active is remembered and asked for when that
+  one is done (the server refuses a second one).
+* *Nothing dead is spoken.* From the moment the caller speaks, everything of the reply that was under way is
+  muted until its end, because deltas in flight keep arriving.
+* *A reply that is owed comes, or the session is declared failed.* Failed replies are tried again (rate
+  limits up to three times with growing pauses, anything else once); silence while a reply is owed is a stall.
+
+Items are named ``m<session number>.<provider's item id>`` towards the call: providers may count anew in each
+session.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Sequence
+
+import attrs
+
+from callrt.protocol import faults
+from callrt.protocol.faults import FaultKind
+from callrt.protocol.models import effects as fx
+from callrt.protocol.models import events as ev
+from callrt.protocol.models.opening import CONTINUE_NOTE, Opening
+from callrt.protocol.turn import Turn, TurnInput, TurnState
+
+Effects = list[fx.Effect]
+
+
+class Phase(enum.Enum):
+    OPENING = "opening"
+    CONFIGURING = "configuring"
+    REPLAYING = "replaying"
+    LIVE = "live"
+    OVER = "over"
+
+
+@attrs.frozen
+class SessionLimits:
+    """Seconds. The stall limit comes from the operator; the others are ours."""
+
+    open_seconds: float = 5.0
+    """From the upgrade to ``session.created``, and again to ``session.updated``."""
+    replay_seconds: float = 2.0
+    """For the echo of the last replayed item; then the call goes on without waiting for it."""
+    stall_seconds: float = 5.0
+    nudge_fraction: float = 0.6
+    """After this part of the stall limit without a reply for a committed turn, ask for one."""
+    rate_retries: int = 3
+    rate_pause: float = 1.5
+    rate_growth: float = 1.5
+    digit_pause: float = 1.0
+    """Quiet after a key press before the model is asked to react."""
+
+
+@attrs.define
+class _Reply:
+    reply_id: str
+    items: dict[str, bool] = attrs.field(factory=dict)
+    """Message items, in order; True when the model has finished the item."""
+    muted: bool = False
+    spoke: bool = False
+
+
+@attrs.define
+class ModelSession:
+    """See the module's text. Owned by one task; ``number`` counts the call's sessions from 1."""
+
+    number: int
+    opening: Opening
+    turn: Turn
+    started_at: float
+    limits: SessionLimits = attrs.field(factory=SessionLimits)
+    phase: Phase = Phase.OPENING
+    caller_talking: bool = False
+    dropped_audio_bytes: int = 0
+    """Audio of muted replies."""
+    _phase_deadline: float = math.inf
+    _awaited_item: str | None = None
+    _reply: _Reply | None = None
+    _dead_replies: dict[str, None] = attrs.field(factory=dict)
+    _with_audio: dict[str, int] = attrs.field(factory=dict)
+    _pending_tools: dict[str, None] = attrs.field(factory=dict)
+    _seen_tools: dict[str, None] = attrs.field(factory=dict)
+    _wanted: ev.RequestReply | None = None
+    _retry_at: float = math.inf
+    _waiting_since: float = math.inf
+    """Since when the model, and nobody else, owes the next step; inf when it owes nothing."""
+    _nudged: bool = False
+    _failures: int = 0
+    _rate_failures: int = 0
+    _digit_at: float = math.inf
+    _requests: dict[str, ev.ModelCommand] = attrs.field(factory=dict)
+    _sent: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self._phase_deadline = self.started_at + self.limits.open_seconds
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float:
+        """Clock time at which ``tick`` wants to be called; inf when nothing is pending."""
+        if self.phase is Phase.OVER:
+            return math.inf
+        if self.phase is not Phase.LIVE:
+            return self._phase_deadline
+        due = min(self._retry_at, self._digit_at)
+        if self._model_owes():
+            limit = self.limits.stall_seconds
+            if self._may_nudge():
+                limit *= self.limits.nudge_fraction
+            due = min(due, self._waiting_since + limit)
+        return due
+
+    @property
+    def live(self) -> bool:
+        return self.phase is Phase.LIVE
+
+    @property
+    def busy(self) -> bool:
+        """A reply is under way, wanted or owed: not the moment to renew the session."""
+        return self._reply is not None or self._wanted is not None or self.turn.state is not TurnState.IDLE
+
+    def name(self, item_id: str) -> str:
+        """The call's name of one of this session's items."""
+        return f"m{self.number}.{item_id}"
+
+    # -- the model speaks ------------------------------------------------------------------------------
+
+    def handle(self, event: ev.ModelEvent, now: float) -> Effects:
+        """One event in, effects out. Never raises for anything a peer can send."""
+        if self.phase is Phase.OVER:
+            return []
+        if isinstance(event, ev.ReplyAudio):  # the one that comes often
+            return self._on_audio(event, now)
+        match event:
+            case ev.SessionCreated():
+                return self._on_created(now)
+            case ev.SessionUpdated():
+                return self._on_updated(event, now)
+            case ev.ItemAdded():
+                return self._on_item_added(event, now)
+            case ev.SpeechStarted():
+                return self._on_speech_started(event, now)
+            case ev.SpeechStopped():
+                self.caller_talking = False
+                self._owe(now)
+                return [fx.SpeechPaused(self.name(event.item_id), event.at_ms)]
+            case ev.TurnCommitted():
+                return self._on_committed(event, now)
+            case ev.CallerTranscript():
+                if not event.final:
+                    return []
+                return [fx.Useful(), fx.CallerWords(self.name(event.item_id), event.text)]
+            case ev.CallerTranscriptFailed():
+                return [fx.Noticed(FaultKind.REQUEST_REJECTED, "transcription")]
+            case ev.ReplyStarted():
+                return self._on_reply_started(event, now)
+            case ev.ReplyItemStarted():
+                self._owe(now)
+                reply = self._reply_of(event.reply_id)
+                if reply is not None and event.kind == "message":
+                    reply.items.setdefault(event.item_id, False)
+                return []
+            case ev.ReplyTranscript():
+                self._owe(now)
+                if self._is_dead(event.reply_id):
+                    return []
+                return [fx.Words(self.name(event.item_id), event.text, event.final)]
+            case ev.ReplyText():
+                return self._on_text(event, now)
+            case ev.ReplyItemDone():
+                return self._on_item_done(event, now)
+            case ev.ToolCallRequested():
+                return self._on_tool_call(event, now)
+            case ev.ReplyDone():
+                return self._on_reply_done(event, now)
+            case ev.ModelError():
+                return self._on_error(event, now)
+            case ev.OtherMessage():
+                if event.kind.startswith("response."):
+                    self._owe(now)
+                return []
+            case _:
+                return []
+
+    # -- opening ---------------------------------------------------------------------------------------
+
+    def _on_created(self, now: float) -> Effects:
+        if self.phase is not Phase.OPENING:
+            return []
+        self.phase = Phase.CONFIGURING
+        self._phase_deadline = now + self.limits.open_seconds
+        by_itself = not self.opening.replay
+        return [self._send(attrs.evolve(self.opening.configure, answer_by_itself=by_itself))]
+
+    def _on_updated(self, event: ev.SessionUpdated, now: float) -> Effects:
+        if self.phase is not Phase.CONFIGURING:
+            return []
+        wrong = _wrong_format(event, self.opening.configure.audio_format)
+        if wrong:
+            # Playing another encoding as ours is loud noise in the caller's ear.
+            return self._fail(FaultKind.MODEL_REFUSED, f"audio_format {wrong}")
+        out: Effects = [self._send(command) for command in self.opening.replay]
+        awaited = self.opening.last_item
+        if awaited is None:
+            return out + self._go_live(now)
+        self.phase = Phase.REPLAYING
+        self._awaited_item = awaited
+        self._phase_deadline = now + self.limits.replay_seconds
+        return out
+
+    def _on_item_added(self, event: ev.ItemAdded, now: float) -> Effects:
+        if self.phase is Phase.REPLAYING and event.item_id == self._awaited_item:
+            return self._go_live(now)
+        return []
+
+    def _go_live(self, now: float) -> Effects:
+        self.phase = Phase.LIVE
+        self._awaited_item = None
+        out: Effects = []
+        if self.opening.replay:
+            out.append(self._send(attrs.evolve(self.opening.configure, answer_by_itself=True)))
+        out.append(fx.WentLive())
+        if self.opening.first is not None:
+            out += self._ask(self.opening.first, now)
+        elif self.opening.owed:
+            # The caller spoke while nobody listened: his own words, sent now, will call for the reply.
+            self.turn.feed(TurnInput.REPLY_REQUESTED)
+            self._owe(now)
+        return out
+
+    # -- the caller ------------------------------------------------------------------------------------
+
+    def _on_speech_started(self, event: ev.SpeechStarted, now: float) -> Effects:
+        self.caller_talking = True
+        self.turn.feed(TurnInput.SPEECH_STARTED)
+        self._settle()
+        self._retry_at = math.inf
+        self._wanted = None
+        self._digit_at = math.inf
+        out: Effects = [fx.BargeIn(self.name(event.item_id), event.at_ms)]
+        if self._reply is not None:
+            self._mute(self._reply)
+        return out
+
+    def _on_committed(self, event: ev.TurnCommitted, now: float) -> Effects:
+        self.caller_talking = False
+        self.turn.feed(TurnInput.TURN_COMMITTED)
+        self._nudged = False
+        self._owe(now)
+        return [fx.Useful(), fx.TurnTaken(self.name(event.item_id))]
+
+    def cut(self, item: str, content_index: int, heard_ms: int, ended: bool) -> Effects:
+        """The caller heard only so much of this item: tell the model. Items that have no audio in this session
+        (replayed ones, another session's) cannot be truncated, and are left alone."""
+        prefix = f"m{self.number}."
+        if self.phase is not Phase.LIVE or not item.startswith(prefix):
+            return []
+        raw = item[len(prefix) :]
+        received = self._with_audio.get(raw)
+        if received is None:
+            return []
+        if heard_ms <= 0 and ended:
+            return [self._send(ev.DeleteItem(raw))]
+        return [self._send(ev.TruncateItem(raw, content_index, max(0, min(heard_ms, received // 8))))]
+
+    def digit(self, digit: str, now: float) -> Effects:
+        """The caller pressed a key; the model is asked to react when no further key follows."""
+        if self.phase is not Phase.LIVE:
+            return []
+        self._digit_at = now + self.limits.digit_pause
+        return [self._send(ev.AddMessage("user", f"(The caller pressed the key {digit}.)", self._next_id()))]
+
+    def played_out(self) -> None:
+        """Everything that was spoken has been heard."""
+        self.turn.feed(TurnInput.PLAYED_OUT)
+
+    # -- replies ---------------------------------------------------------------------------------------
+
+    def _on_reply_started(self, event: ev.ReplyStarted, now: float) -> Effects:
+        self._reply = _Reply(event.reply_id)
+        if self.caller_talking:
+            # A reply to words that the caller is already taking back: late, and not wanted.
+            self._mute(self._reply)
+            return [self._send(ev.CancelReply(event.reply_id))]
+        if self.turn.state is not TurnState.AGENT_SPEAKING:
+            self.turn.feed(TurnInput.REPLY_REQUESTED)
+        self._owe(now)
+        return []
+
+    def _on_audio(self, event: ev.ReplyAudio, now: float) -> Effects:
+        if event.reply_id in self._dead_replies:
+            self.dropped_audio_bytes += len(event.audio)
+            return []
+        reply = self._reply_of(event.reply_id)
+        if reply is None:
+            # Audio without a created reply happens around interruptions; it is a reply all the same.
+            reply = self._reply = _Reply(event.reply_id)
+            if self.caller_talking:
+                self._mute(reply)
+                self.dropped_audio_bytes += len(event.audio)
+                return []
+        first = not reply.spoke
+        reply.spoke = True
+        reply.items.setdefault(event.item_id, False)
+        self._with_audio[event.item_id] = self._with_audio.get(event.item_id, 0) + len(event.audio)
+        self.turn.feed(TurnInput.REPLY_AUDIO)
+        self._owe(now)
+        speak = fx.Speak(self.name(event.item_id), event.content_index, event.audio)
+        if first:
+            self._failures = self._rate_failures = 0
+            return [fx.Useful(), speak]
+        return [speak]
+
+    def _on_text(self, event: ev.ReplyText, now: float) -> Effects:
+        """Written words on an audio session: the reply will never be heard, so ask for it anew, spoken."""
+        self._owe(now)
+        reply = self._reply_of(event.reply_id)
+        if reply is None or reply.muted:
+            return []
+        self._mute(reply)
+        return [
+            fx.Noticed(FaultKind.REPLY_FAILED, "text_reply"),
+            self._send(ev.CancelReply(event.reply_id)),
+            *self._retry(FaultKind.REPLY_FAILED, "text_reply", spoke=False, now=now),
+        ]
+
+    def _on_item_done(self, event: ev.ReplyItemDone, now: float) -> Effects:
+        self._owe(now)
+        reply = self._reply_of(event.reply_id)
+        if reply is not None and event.kind == "message":
+            reply.items[event.item_id] = True
+        if event.kind != "message" or self._is_dead(event.reply_id):
+            return []
+        return [fx.SpeechComplete(self.name(event.item_id), whole=event.status == "completed")]
+
+    def _on_reply_done(self, event: ev.ReplyDone, now: float) -> Effects:
+        reply = self._reply_of(event.reply_id)
+        dead = self._is_dead(event.reply_id)
+        self._dead_replies.pop(event.reply_id, None)
+        if reply is not None:
+            self._reply = None
+        whole = event.status == "completed"
+        out: Effects = []
+        if reply is not None and not dead:
+            out += [fx.SpeechComplete(self.name(i), whole) for i, done in reply.items.items() if not done]
+        out.append(fx.ReplyOver())
+        spoke = reply is not None and reply.spoke
+        if event.status == "failed":
+            kind = faults.of_failed_reply(event.error_type, event.error_code)
+            if kind is FaultKind.MODEL_ACCOUNT:
+                return out + self._fail(kind, event.error_code or event.error_type)
+            if not dead and not self.caller_talking:
+                return out + self._retry(kind, event.error_code or event.error_type, spoke=spoke, now=now)
+            return [*out, fx.Noticed(kind, event.error_code or event.error_type)]
+        if dead:
+            return out + self._ask_if_wanted(now)
+        if event.status == "incomplete":
+            out.append(fx.Noticed(FaultKind.REPLY_FAILED, f"incomplete {event.reason}"))
+        if whole:
+            self._failures = self._rate_failures = 0
+        self._end_reply(spoke)
+        return out + self._ask_if_wanted(now)
+
+    def _end_reply(self, spoke: bool) -> None:
+        if self._pending_tools:
+            self._settle()
+            return
+        if not self.caller_talking:
+            self.turn.feed(TurnInput.REPLY_ENDED if spoke else TurnInput.REPLY_ENDED_SILENT)
+            self._settle()
+
+    def _retry(self, kind: FaultKind, detail: str, *, spoke: bool, now: float) -> Effects:
+        """A reply failed. The same one again, or, when that does not help, the end of this session."""
+        if kind is FaultKind.REPLY_RATE_LIMITED:
+            self._rate_failures += 1
+            if self._rate_failures > self.limits.rate_retries:
+                return self._fail(FaultKind.MODEL_OVERLOADED, detail)
+            pause = self.limits.rate_pause * self.limits.rate_growth ** (self._rate_failures - 1)
+        else:
+            self._failures += 1
+            if self._failures > 1:
+                return self._fail(FaultKind.MODEL_POISONED, detail)
+            pause = 0.0
+        self.turn.feed(TurnInput.REPLY_REQUESTED)
+        out: Effects = [fx.Trouble(kind, detail)]
+        if spoke:
+            out.append(self._send(ev.AddMessage("system", CONTINUE_NOTE, self._next_id())))
+        if pause == 0.0:
+            return out + self._ask(ev.RequestReply(), now)
+        self._settle()
+        self._retry_at = now + pause
+        return out
+
+    def request(self, request: ev.RequestReply, now: float) -> Effects:
+        """Ask for a reply now, or as soon as the server will take the request."""
+        if self.phase is not Phase.LIVE:
+            return []
+        return self._ask(request, now)
+
+    def _ask(self, request: ev.RequestReply, now: float) -> Effects:
+        if self.caller_talking:
+            return []  # his turn, once committed, brings a reply by itself
+        self._retry_at = math.inf
+        if self._reply is not None:
+            self._wanted = request
+            return []
+        self._wanted = None
+        self.turn.feed(TurnInput.REPLY_REQUESTED)
+        self._nudged = True
+        self._owe(now)
+        return [self._send(request)]
+
+    def _ask_if_wanted(self, now: float) -> Effects:
+        if self._wanted is None:
+            return []
+        return self._ask(self._wanted, now)
+
+    # -- tools -----------------------------------------------------------------------------------------
+
+    def _on_tool_call(self, event: ev.ToolCallRequested, now: float) -> Effects:
+        if event.call_id in self._seen_tools:
+            return []
+        self._seen_tools[event.call_id] = None
+        self._pending_tools[event.call_id] = None
+        self.turn.feed(TurnInput.TOOL_STARTED)
+        self._settle()
+        return [fx.Useful(), fx.RunTool(event.call_id, event.name, event.arguments)]
+
+    def tool_output(self, call_id: str, output: str, now: float, *, reply: bool = True) -> Effects:
+        """The one output of a call of this session. The follow-up reply is asked for once, when the last of the
+        reply's calls has its output. Calls of another session are in the replay and change nothing here."""
+        if call_id not in self._pending_tools or self.phase is not Phase.LIVE:
+            return []
+        del self._pending_tools[call_id]
+        out: Effects = [self._send(ev.AddToolOutput(call_id, output, self._next_id()))]
+        if not reply:
+            if not self._pending_tools and self.turn.state is TurnState.TOOL_RUNNING:
+                self.turn.state = TurnState.AGENT_FINISHING
+            return out
+        if not self._pending_tools:
+            out += self._ask(ev.RequestReply(), now)
+        return out
+
+    # -- errors and time -------------------------------------------------------------------------------
+
+    def _on_error(self, event: ev.ModelError, now: float) -> Effects:
+        request = self._requests.pop(event.client_event_id, None)
+        detail = event.code or event.error_type
+        kind = faults.of_error(event.error_type, event.code)
+        if event.code == "conversation_already_has_active_response":
+            if isinstance(request, ev.RequestReply) and not self.caller_talking and self._reply is not None:
+                self._wanted = request
+            return []
+        if event.code == "item_create_duplicate_item_id" and self.phase is Phase.REPLAYING:
+            item = getattr(request, "item_id", None)
+            return self._go_live(now) if item == self._awaited_item else []
+        if kind is None:
+            return []
+        if kind in (FaultKind.MODEL_ACCOUNT, FaultKind.MODEL_REFUSED, FaultKind.MODEL_EXPIRED):
+            return self._fail(kind, detail)
+        if isinstance(request, ev.Configure) and self.phase is Phase.CONFIGURING:
+            return self._fail(FaultKind.MODEL_REFUSED, f"configuration {event.param or detail}")
+        if isinstance(request, ev.RequestReply) and self._reply is None:
+            return self._retry(FaultKind.REPLY_FAILED, detail, spoke=False, now=now)
+        if self.phase is Phase.REPLAYING and getattr(request, "item_id", None) == self._awaited_item:
+            return [fx.Noticed(kind, detail), *self._go_live(now)]
+        return [fx.Noticed(kind, detail)]
+
+    def tick(self, now: float) -> Effects:
+        """Time has passed. Cheap when nothing is due."""
+        if now < self.deadline:
+            return []
+        if self.phase in (Phase.OPENING, Phase.CONFIGURING):
+            return self._fail(FaultKind.MODEL_STALLED, self.phase.value)
+        if self.phase is Phase.REPLAYING:
+            return self._go_live(now)
+        if now >= self._retry_at:
+            return self._ask(ev.RequestReply(), now)
+        if now >= self._digit_at:
+            self._digit_at = math.inf
+            if self.turn.state in (TurnState.IDLE, TurnState.AGENT_FINISHING):
+                return self._ask(ev.RequestReply(), now)
+            return []
+        return self._on_silence(now)
+
+    def _on_silence(self, now: float) -> Effects:
+        reply = self._reply
+        if self._may_nudge():
+            self._nudged = True
+            return [fx.Noticed(FaultKind.MODEL_STALLED, "nudge"), self._send(ev.RequestReply())]
+        if reply is not None and reply.items and all(reply.items.values()) and not self._pending_tools:
+            # All of the reply has come; only its last word is missing. That is no reason to fail.
+            return [
+                fx.Noticed(FaultKind.MODEL_STALLED, "reply_done_missing"),
+                *self._on_reply_done(ev.ReplyDone(reply.reply_id, "completed"), now),
+            ]
+        return self._fail(FaultKind.MODEL_STALLED, self.turn.state.value)
+
+    def _fail(self, kind: FaultKind, detail: str) -> Effects:
+        self.phase = Phase.OVER
+        return [fx.SessionFailed(kind, detail)]
+
+    # -- small things ----------------------------------------------------------------------------------
+
+    def _send(self, command: ev.ModelCommand) -> fx.Send:
+        self._sent += 1
+        event_id = f"c{self.number}_{self._sent}"
+        self._requests[event_id] = command
+        while len(self._requests) > 64:
+            del self._requests[next(iter(self._requests))]
+        return fx.Send(command, event_id)
+
+    def _next_id(self) -> str:
+        return f"i{self.number}_{self._sent + 1}"
+
+    def _reply_of(self, reply_id: str) -> _Reply | None:
+        return self._reply if self._reply is not None and self._reply.reply_id == reply_id else None
+
+    def _mute(self, reply: _Reply) -> None:
+        reply.muted = True
+        self._dead_replies[reply.reply_id] = None
+        while len(self._dead_replies) > 32:
+            del self._dead_replies[next(iter(self._dead_replies))]
+
+    def _is_dead(self, reply_id: str) -> bool:
+        return reply_id in self._dead_replies
+
+    def _owe(self, now: float) -> None:
+        """The model is at work, or should be: its silence counts from here."""
+        self._waiting_since = now
+
+    def _settle(self) -> None:
+        self._waiting_since = math.inf
+
+    def _model_owes(self) -> bool:
+        if self._waiting_since == math.inf or self.caller_talking or self._retry_at != math.inf:
+            return False
+        if self._reply is not None and not self._reply.muted:
+            return not (self._pending_tools and all(self._reply.items.values()))
+        return self.turn.state in (TurnState.REPLY_OWED, TurnState.CALLER_SPEAKING)
+
+    def _may_nudge(self) -> bool:
+        return not self._nudged and self._reply is None and self.turn.state is TurnState.REPLY_OWED
+
+
+def _wrong_format(event: ev.SessionUpdated, wanted: str) -> str:
+    """The provider's output encoding if it says one and it is not ours."""
+    node: object = event.session
+    for key in ("audio", "output", "format", "type"):
+        node = node.get(key) if hasattr(node, "get") else None
+        if node is None:
+            return ""
+    expected: Sequence[str] = {"pcmu": ("audio/pcmu",), "pcma": ("audio/pcma",), "pcm24": ("audio/pcm",)}[
+        wanted
+    ]
+    return "" if node in expected else str(node)[:32]
