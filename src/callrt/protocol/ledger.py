@@ -1,0 +1,183 @@
+"""What has been sent to the caller and not yet acknowledged: the ledger of one carrier stream.
+
+Theory of operation. Speech goes out in chunks of whole 20 ms frames, a mark behind each. The carrier echoes
+a mark when the audio before it has drained, so an echo settles its chunk and all before it. Between echoes
+the position is reckoned: the chunk at the head began when the one before it was acknowledged, but not before
+it was sent plus ``delay``, and goes no further than its own end, for its mark has not come. That is late by
+the echo's way back and therefore never more than was heard.
+
+A stream that has never echoed a mark, or whose oldest mark is overdue beyond ``patience``, is reckoned by
+the clock alone: each chunk begins where the one before it ended. A chunk so reckoned counts as heard for
+good only ``presume_after`` later, long after a dead stream would have been noticed.
+
+mu-law at 8 kHz: 8 bytes are 1 ms, 160 bytes one frame. Positions are integers in bytes, times float seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Generic, TypeVar
+
+import attrs
+
+BYTES_PER_MS = 8
+FRAME_BYTES = 160
+"""20 ms: what carriers play and what positions are rounded to."""
+
+BYTES_PER_SECOND = 8000
+
+_A_HAIR = 1e-6
+"""Frames that the clock may be short of by rounding: 0.3 - 0.1 must still be ten frames."""
+
+V = TypeVar("V")
+
+
+@attrs.frozen
+class Mark:
+    """A parsed mark name: ``<generation>:<epoch>:<voice>:<end ms>``; the voice may contain colons."""
+
+    generation: int
+    epoch: int
+    voice: str
+    end_ms: int
+
+    def __str__(self) -> str:
+        return f"{self.generation}:{self.epoch}:{self.voice}:{self.end_ms}"
+
+    @classmethod
+    def parse(cls, name: str) -> Mark | None:
+        """None for whatever we cannot have written."""
+        head = name.split(":", 2)
+        if len(head) != 3:
+            return None
+        voice, colon, end = head[2].rpartition(":")
+        if not colon or not voice:
+            return None
+        numbers = (head[0], head[1], end)
+        if not all(n.isascii() and n.isdigit() and len(n) <= 12 for n in numbers):
+            return None
+        return cls(int(head[0]), int(head[1]), voice, int(end))
+
+
+@attrs.frozen(eq=False)
+class Chunk(Generic[V]):
+    voice: V
+    start: int
+    """In bytes of its voice, as ``end``."""
+    end: int
+    mark: str
+    sent_at: float
+    due: float
+    """When it would have drained if the carrier had received it at once."""
+
+    @property
+    def length(self) -> int:
+        return self.end - self.start
+
+
+class Ledger(Generic[V]):
+    """The chunks of one stream in flight; the carrier's buffer as far as we can know it."""
+
+    def __init__(self, now: float, *, delay: float, patience: float, presume_after: float) -> None:
+        assert presume_after >= patience
+        self.chunks: deque[Chunk[V]] = deque()
+        self.in_flight = 0
+        """Bytes sent and not acknowledged."""
+        self.dry_at = now
+        """When the carrier's buffer runs dry, at the earliest: a lead over that never starves."""
+        self.echoed = False
+        """Has this stream echoed a mark honestly?"""
+        self._free_at = now
+        self._delay_max = delay
+        self._delays: deque[float] = deque(maxlen=8)
+        self._patience = patience
+        self._presume_after = presume_after
+
+    @property
+    def delay(self) -> float:
+        """From sending into an empty buffer to being heard: as late as echoes are, else the maximum."""
+        return min(max(self._delays), self._delay_max) if self._delays else self._delay_max
+
+    def send(self, voice: V, start: int, end: int, mark: str, now: float) -> None:
+        assert end > start
+        assert (end - start) % FRAME_BYTES == 0
+        self.dry_at = max(self.dry_at, now) + (end - start) / BYTES_PER_SECOND
+        self.chunks.append(Chunk(voice, start, end, mark, now, self.dry_at))
+        self.in_flight += end - start
+
+    def acknowledge(self, mark: str, now: float) -> list[Chunk[V]]:
+        """The chunks that an echo settles, oldest first; empty if no such mark is outstanding."""
+        marks = [chunk.mark for chunk in self.chunks]
+        if mark not in marks:
+            return []
+        played = [self._settle() for _ in range(marks.index(mark) + 1)]
+        self._delays.append(max(0.0, now - played[-1].due))
+        self.echoed = True
+        self._free_at = now
+        self.dry_at = min(self.dry_at, now + self.in_flight / BYTES_PER_SECOND)
+        return played
+
+    def presume(self, now: float) -> list[Chunk[V]]:
+        """The chunks that count as heard although no mark says so, on a stream without (living) echoes."""
+        played: list[Chunk[V]] = []
+        while self.chunks and now >= self.presumed_at():
+            self._free_at = self._head_end()
+            played.append(self._settle())
+        return played
+
+    def presumed_at(self) -> float:
+        """Clock time at which ``presume`` may have something to say."""
+        return self._head_end() + self._presume_after if self.chunks else math.inf
+
+    def reckon(self, at: float) -> list[tuple[Chunk[V], int]]:
+        """Each chunk in flight with the bytes of it that have been heard at ``at``: whole frames."""
+        reckoned: list[tuple[Chunk[V], int]] = []
+        bounded = self.relies_on_echoes(at)
+        free = self._free_at
+        playing = True
+        for chunk in self.chunks:
+            played = 0
+            if playing:
+                start = max(free, chunk.sent_at + self.delay)
+                frames = math.floor((at - start) * BYTES_PER_SECOND / FRAME_BYTES + _A_HAIR)
+                played = min(max(frames * FRAME_BYTES, 0), chunk.length)
+                free = start + chunk.length / BYTES_PER_SECOND
+                playing = played == chunk.length and not bounded
+            reckoned.append((chunk, played))
+        return reckoned
+
+    def ends_at(self) -> float:
+        """When all that is in flight will have been heard; -inf when nothing is."""
+        if not self.chunks:
+            return -math.inf
+        free = self._free_at
+        for chunk in self.chunks:
+            free = max(free, chunk.sent_at + self.delay) + chunk.length / BYTES_PER_SECOND
+        return free
+
+    def relies_on_echoes(self, now: float) -> bool:
+        return self.echoed and now < self.patience_ends_at()
+
+    def patience_ends_at(self) -> float:
+        return self._head_end() + self._patience if self.chunks else math.inf
+
+    def overdue(self, now: float) -> float:
+        """Seconds by which the oldest outstanding mark is late."""
+        return max(0.0, now - self._head_end()) if self.chunks else 0.0
+
+    def clear(self, now: float) -> None:
+        """The carrier's buffer has been emptied."""
+        self.chunks.clear()
+        self.in_flight = 0
+        self.dry_at = self._free_at = now
+
+    def _head_end(self) -> float:
+        head = self.chunks[0]
+        return max(self._free_at, head.sent_at + self.delay) + head.length / BYTES_PER_SECOND
+
+    def _settle(self) -> Chunk[V]:
+        chunk = self.chunks.popleft()
+        self.in_flight -= chunk.length
+        assert self.in_flight >= 0
+        return chunk

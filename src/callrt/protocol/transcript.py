@@ -1,0 +1,168 @@
+"""What of the agent's words has been heard: text laid over audio, in proportion, at word boundaries.
+
+Models send the words of a reply ahead of its audio and say nothing of their alignment. So a word counts as
+heard when its share of the utterance's duration has been heard. While an utterance is being generated its
+duration is not known: it is the audio received or what the words will take at the pace of speech, whichever is
+more. The pace is learned from the utterances of this call that have ended.
+
+Milliseconds are of the item's own audio, integers.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import deque
+
+import attrs
+
+DEFAULT_MS_PER_UNIT = 60
+"""Of one letter or space: about 16 a second, brisk speech. Too short would claim too much as heard."""
+
+WIDE_UNITS = 3
+"""A Chinese, Japanese or Korean character takes about as long as three letters."""
+
+PACE_BOUNDS = (40, 120)
+"""Milliseconds per unit; a pace outside is a fault of the transcript, not a way to speak."""
+
+PACE_UNITS_MIN = 20
+"""Shorter utterances say little about the pace: they are mostly pauses."""
+
+
+def _units(text: str) -> int:
+    return sum(WIDE_UNITS if _is_wide(character) else 1 for character in text)
+
+
+def _is_wide(character: str) -> bool:
+    return unicodedata.east_asian_width(character) in ("W", "F")
+
+
+@attrs.define(eq=False)
+class Utterance:
+    """One agent item: its words and how much audio of it has arrived."""
+
+    received_ms: int = 0
+    complete: bool = False
+    """All of it was generated: ``received_ms`` is its duration and ``text`` all its words."""
+    _pieces: list[str] = attrs.field(factory=list)
+    _final: bool = False
+
+    def words(self, delta: str) -> None:
+        """More words. After ``words_final`` they are late and change nothing."""
+        if not self._final:
+            self._pieces.append(delta)
+
+    def words_final(self, text: str) -> None:
+        """The whole text, in place of the deltas. An empty one does not take words back."""
+        if text or not self._pieces:
+            self._pieces = [text]
+            self._final = True
+
+    def audio(self, ms: int) -> None:
+        """``ms`` in all, as far as received."""
+        self.received_ms = max(self.received_ms, ms)
+
+    def ended(self) -> None:
+        self.complete = True
+
+    @property
+    def text(self) -> str:
+        if len(self._pieces) > 1:
+            self._pieces = ["".join(self._pieces)]
+        return self._pieces[0] if self._pieces else ""
+
+    def heard_text(self, heard_ms: int, ms_per_unit: float = DEFAULT_MS_PER_UNIT) -> str:
+        """The longest run of whole words whose share of the duration is within ``heard_ms``.
+
+        A prefix of ``text`` without trailing space; empty at 0; all of it once all was heard and has ended.
+        """
+        text = self.text
+        if heard_ms <= 0 or not text:
+            return ""
+        if self.complete and heard_ms >= self.received_ms:
+            return text.rstrip()
+        total = _units(text)
+        duration = self.received_ms if self.complete else max(self.received_ms, round(total * ms_per_unit))
+        share = total * heard_ms / duration if duration else 0.0
+        spoken = end = 0
+        for position, character in enumerate(text):
+            spoken += WIDE_UNITS if _is_wide(character) else 1
+            if spoken > share:
+                break
+            if _ends_word(text, position):
+                end = position + 1
+        return text[:end]
+
+
+def _ends_word(text: str, position: int) -> bool:
+    """Is there a word boundary behind this character? Wide scripts have one behind each."""
+    character = text[position]
+    if character.isspace():
+        return False
+    following = text[position + 1 : position + 2]
+    return not following or following.isspace() or _is_wide(character) or _is_wide(following)
+
+
+class Transcript:
+    """The agent's recent items by id; bounded, the oldest forgotten first."""
+
+    def __init__(self, items_max: int = 64) -> None:
+        self._items_max = items_max
+        self._items: dict[str, Utterance] = {}
+        self._paces: deque[tuple[int, int]] = deque(maxlen=8)
+        """(milliseconds, units) of utterances that ended."""
+
+    @property
+    def ms_per_unit(self) -> float:
+        """The pace of this agent's speech, as far as it is known."""
+        units = sum(units for _, units in self._paces)
+        if not units:
+            return DEFAULT_MS_PER_UNIT
+        low, high = PACE_BOUNDS
+        return min(max(sum(ms for ms, _ in self._paces) / units, low), high)
+
+    def agent_words(self, item_id: str, text: str, final: bool) -> None:
+        """``final``: ``text`` is all of it; else it is a delta."""
+        utterance = self._item(item_id)
+        if final:
+            utterance.words_final(text)
+        else:
+            utterance.words(text)
+
+    def agent_audio(self, item_id: str, ms: int) -> None:
+        """``ms`` in all have been received of this item."""
+        self._item(item_id).audio(ms)
+
+    def agent_ended(self, item_id: str) -> None:
+        """The model has finished this item as it meant to. Not to be called for one that was cut off."""
+        utterance = self._item(item_id)
+        if utterance.complete:
+            return
+        utterance.ended()
+        units = _units(utterance.text)
+        if units >= PACE_UNITS_MIN and utterance.received_ms:
+            self._paces.append((utterance.received_ms, units))
+
+    def heard_text(self, item_id: str, heard_ms: int) -> str:
+        """The words heard when ``heard_ms`` of the item have been; "" for an unknown item."""
+        utterance = self._items.get(item_id)
+        return "" if utterance is None else utterance.heard_text(heard_ms, self.ms_per_unit)
+
+    def expected_text(self, item_id: str) -> str:
+        """The words that will have been heard when all audio received so far has been."""
+        utterance = self._items.get(item_id)
+        return "" if utterance is None else utterance.heard_text(utterance.received_ms, self.ms_per_unit)
+
+    def has_ended(self, item_id: str) -> bool:
+        utterance = self._items.get(item_id)
+        return utterance is not None and utterance.complete
+
+    def forget(self, item_id: str) -> None:
+        self._items.pop(item_id, None)
+
+    def _item(self, item_id: str) -> Utterance:
+        utterance = self._items.get(item_id)
+        if utterance is None:
+            if len(self._items) >= self._items_max:
+                del self._items[next(iter(self._items))]
+            utterance = self._items[item_id] = Utterance()
+        return utterance

@@ -1,0 +1,84 @@
+"""One utterance on its way to the caller: an item of the model, or a line of ours."""
+
+from __future__ import annotations
+
+import attrs
+
+from callrt.protocol.ledger import BYTES_PER_MS, FRAME_BYTES
+from callrt.protocol.mouth_values import ItemProgress
+
+SILENCE = b"\xff"
+"""mu-law for zero."""
+
+
+@attrs.define(eq=False)
+class Voice:
+    """One utterance. All positions in bytes from its beginning; ``heard`` <= ``sent`` <= ``length``."""
+
+    name: str
+    content_index: int
+    label: str
+    """Its name in marks: unique among what can be outstanding."""
+    line: bool
+    received: int = 0
+    length: int = 0
+    """``received`` and the padding of the last frame."""
+    sent: int = 0
+    heard: int = 0
+    """Settled: by a mark, or frozen when a stream was lost. Whole frames."""
+    ended: bool = False
+    complete: bool = False
+    cut: bool = False
+    choked: bool = False
+    """The queue was full once: the rest is refused too, a hole would be worse than an end."""
+    _audio: bytearray = attrs.field(factory=bytearray)
+    """From ``heard`` on."""
+
+    @property
+    def sendable(self) -> int:
+        return (self.length - self.sent) // FRAME_BYTES * FRAME_BYTES
+
+    def append(self, audio: bytes) -> None:
+        self._audio += audio
+        self.received += len(audio)
+        self.length += len(audio)
+
+    def take(self, count: int) -> bytes:
+        at = self.sent - self.heard
+        self.sent += count
+        return bytes(self._audio[at : at + count])
+
+    def end(self) -> None:
+        if not self.ended:
+            self.ended = True
+            missing = -self.length % FRAME_BYTES
+            self._audio += SILENCE * missing
+            self.length += missing
+            self.settle(self.heard)
+
+    def settle(self, heard: int) -> None:
+        """All before ``heard`` has been heard for good: its audio is let go."""
+        assert self.heard <= heard <= self.sent
+        del self._audio[: heard - self.heard]
+        self.heard = heard
+        self.complete = self.ended and heard == self.length
+
+    def silence(self) -> None:
+        self.cut = True
+        self._audio.clear()
+
+    def progress(self, heard: int) -> ItemProgress:
+        return ItemProgress(
+            item_id=self.name,
+            content_index=self.content_index,
+            received_ms=self.received // BYTES_PER_MS,
+            sent_ms=min(self.sent, self.received) // BYTES_PER_MS,
+            heard_ms=self.ms(heard),
+            ended=self.ended,
+            complete=self.complete,
+            cut=self.cut,
+        )
+
+    def ms(self, position: int) -> int:
+        """Milliseconds of the model's own audio: padding is not its own."""
+        return min(position, self.received) // BYTES_PER_MS
