@@ -52,7 +52,7 @@ class Table:
         return list(self._values)
 
     def only(self, known: Iterable[str]) -> Table:
-        """Refuse any key that is not known, before anything else: a misspelt key would look like a missing one."""
+        """Refuse unknown keys, before anything else: a misspelt key would look like a missing one."""
         names = list(known)
         for key in self._values:
             if key not in names:
@@ -73,7 +73,7 @@ class Table:
         return Table(self.file, f"{self.path}.{key}" if self.path else key, value, self._env)
 
     def text(self, key: str, default: str | None = None, *, empty: bool = False) -> str:
-        """A string; without a default it must be there. ``empty`` allows "". A default may hold ``${NAME}``."""
+        """A string; without a default it must be there. ``empty`` allows "". Defaults may hold ${NAME}."""
         value = self._take(key, str, default)
         expanded = self._expand(key, value)
         if not expanded.strip() and not empty:

@@ -1,0 +1,64 @@
+"""The seam between the service and the calls: who answers when a carrier asks.
+
+The service checks who asks and what is asked; the desk decides. Every method may be called twice with the
+same arguments, because carriers repeat their webhooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from callrt.protocol.carriers.calls import IncomingCall
+from callrt.protocol.carriers.documents import Document
+from callrt.protocol.carriers.events import StreamStarted
+from callrt.protocol.carriers.twilio import TwilioCodec
+from callrt.wire.transport import Transport
+
+__all__ = ["CallDesk", "IncomingCall"]
+
+
+class CallDesk(Protocol):
+    async def incoming(self, call: IncomingCall) -> Document:
+        """A voice webhook. While draining, the document says so and hangs up.
+
+        If cancelled: it may have happened.
+        """
+        ...
+
+    async def stream_ended(self, call_sid: str) -> Document:
+        """The stream has ended and the carrier asks what next. If cancelled: it may have happened."""
+        ...
+
+    async def dial_ended(self, call_sid: str, status: str) -> Document:
+        """The attempt to reach the human is over; ``status`` as the carrier writes it."""
+        ...
+
+    async def whisper(self, call_sid: str) -> Document:
+        """The human has answered: what to say before the caller is connected."""
+        ...
+
+    async def call_status(self, call_sid: str, status: str) -> None:
+        """The carrier's word on the call's state; terminal ones end the call."""
+        ...
+
+    async def stream_status(self, call_sid: str, stream_sid: str, event: str, error: str) -> None:
+        """The carrier's word on a stream; may come before or after the socket's own events."""
+        ...
+
+    def may_attach(self, call_sid: str, generation: int) -> bool:
+        """May a stream of this generation attach? False if it was used, or if the call is unknown or over."""
+        ...
+
+    async def attach(
+        self, call_sid: str, generation: int, transport: Transport, codec: TwilioCodec, started: StreamStarted
+    ) -> None:
+        """The stream is there. Returns when it is over. Marks the generation as used before its first await.
+
+        If cancelled: the stream is dead; the call is not.
+        """
+        ...
+
+    def snapshot(self) -> Sequence[Mapping[str, Any]]:
+        """Live calls and their trees, for operators: one JSON object each, without numbers and words."""
+        ...

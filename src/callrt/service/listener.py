@@ -1,0 +1,148 @@
+"""The public port: looks at the head of a connection's first request and gives it to HTTP or to media.
+
+Connections are bounded by kind, so that a crowd of idle webhooks cannot keep a call's media out. Whatever
+happens to one connection stays with it: nothing but a cancellation comes out of a handler.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
+
+import attrs
+import trio
+
+from callrt.policy.facts import ConnectionRefused, Fact
+from callrt.service.http import Handler, HttpLimits, HttpResponse, serve_http
+from callrt.service.router import strip_prefix
+from callrt.telephony.urls import MEDIA_PREFIX
+
+log = logging.getLogger("callrt.listener")
+
+MediaHandler = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
+"""Of (stream, bytes already read). Owns the stream; its upgrade has not been answered."""
+
+_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
+_UPGRADE = re.compile(rb"^upgrade[ \t]*:[^\r\n]*\bwebsocket\b", re.IGNORECASE | re.MULTILINE)
+
+
+@attrs.frozen
+class PortLimits:
+    http_connections_max: int = 512
+    media_connections_max: int = 2000
+    """Above what one process can carry; admission of calls is the desk's."""
+
+
+class Port:
+    """One listening port. Without a media handler all is HTTP."""
+
+    def __init__(
+        self,
+        name: Literal["public", "admin"],
+        http: Handler,
+        *,
+        observe: Callable[[Fact], None],
+        media: MediaHandler | None = None,
+        prefix: str = "",
+        limits: PortLimits | None = None,
+        http_limits: HttpLimits | None = None,
+    ) -> None:
+        self._name: Literal["public", "admin"] = name
+        self._http = http
+        self._media = media
+        self._prefix = prefix
+        self._observe = observe
+        self._limits = limits or PortLimits()
+        self._http_limits = http_limits or HttpLimits()
+        self.http_connections = 0
+        self.media_connections = 0
+
+    async def run(
+        self,
+        listeners: Sequence[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept until cancelled. If cancelled: listeners and connections are closed."""
+        async with trio.open_nursery() as handlers:
+            await trio.serve_listeners(
+                self.handle, list(listeners), handler_nursery=handlers, task_status=task_status
+            )
+
+    async def handle(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection to its end."""
+        try:
+            await self._serve(stream)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            log.debug("connection lost")
+        except Exception:
+            # The boundary of a connection: its failure must not end the listener.
+            log.exception("connection failed")
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _serve(self, stream: trio.abc.Stream) -> None:
+        if self.http_connections >= self._limits.http_connections_max:
+            await self._turn_away(stream)
+            return
+        self.http_connections += 1
+        try:
+            head = b""
+            if self._media is not None:
+                sniffed = await self._sniff(stream)
+                if sniffed is None:
+                    return
+                head = sniffed
+            if self._media is None or not self._is_media(head):
+                await serve_http(stream, self._http, limits=self._http_limits, initial=head)
+                return
+        finally:
+            self.http_connections -= 1
+        if self.media_connections >= self._limits.media_connections_max:
+            await self._turn_away(stream)
+            return
+        self.media_connections += 1
+        try:
+            await self._media(stream, head)
+        finally:
+            self.media_connections -= 1
+
+    async def _sniff(self, stream: trio.abc.Stream) -> bytes | None:
+        """The first head and what came with it, or as much as HTTP needs to refuse it; None: it is over."""
+        head = bytearray()
+        with trio.move_on_after(self._http_limits.head_timeout_seconds) as scope:
+            while len(head) <= self._http_limits.head_bytes_max and not _END_OF_HEAD.search(head):
+                data = await stream.receive_some(16 * 1024)
+                if not data:
+                    return bytes(head) if head else None
+                head += data
+        if scope.cancelled_caught:
+            if head:
+                await _answer(stream, HttpResponse.sentence(408, "the headers did not arrive in time"))
+            return None
+        return bytes(head)
+
+    def _is_media(self, head: bytes) -> bool:
+        end = _END_OF_HEAD.search(head)
+        if end is None:
+            return False
+        request_line = head.split(b"\n", 1)[0].split(b" ")
+        if len(request_line) != 3 or not _UPGRADE.search(head[: end.start()]):
+            return False
+        path = request_line[1].decode("ascii", "replace")
+        return strip_prefix(path, self._prefix).startswith(MEDIA_PREFIX)
+
+    async def _turn_away(self, stream: trio.abc.Stream) -> None:
+        self._observe(ConnectionRefused(self._name))
+        await _answer(stream, HttpResponse.sentence(503, "too many connections; try again"))
+
+
+async def _answer(stream: trio.abc.Stream, response: HttpResponse) -> None:
+    head = (
+        f"HTTP/1.1 {response.status} -\r\ncontent-type: {response.content_type}\r\n"
+        f"content-length: {len(response.body)}\r\nconnection: close\r\n\r\n"
+    )
+    with trio.move_on_after(1):
+        await stream.send_all(head.encode() + response.body)

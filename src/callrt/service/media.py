@@ -1,0 +1,133 @@
+"""Media sockets: who may open one, and the first words on it. Then the stream is the desk's.
+
+The upgrade is authorised by signature and path token; the token is redeemed only at ``start``, when the
+carrier has named the call: a handshake that fails half-way must not cost the call its stream.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import attrs
+import trio
+
+from callrt.policy.facts import BadInput, Fact
+from callrt.protocol.carriers.events import BadMessage, StreamStarted, StreamStopped
+from callrt.protocol.carriers.twilio import TwilioCodec
+from callrt.service.desk import CallDesk
+from callrt.service.router import strip_prefix
+from callrt.service.tokens import PathTokens
+from callrt.telephony import signatures
+from callrt.telephony.urls import MEDIA_PREFIX, Urls
+from callrt.wire.limits import SERVER_LIMITS, SocketLimits
+from callrt.wire.transport import Transport, TransportClosed
+from callrt.wire.websocket import Headers, accept
+
+log = logging.getLogger("callrt.media")
+
+START_TIMEOUT_SECONDS = 5.0
+"""``connected`` and ``start`` follow the upgrade at once."""
+
+_MESSAGES_BEFORE_START_MAX = 64
+
+_POLICY_VIOLATION = 1008
+_UNSUPPORTED = 1003
+_INTERNAL = 1011
+
+
+@attrs.frozen
+class MediaDoor:
+    """Serves the sockets under ``/twilio/media/``."""
+
+    desk: CallDesk
+    urls: Urls
+    tokens: PathTokens
+    keys: Sequence[str] = attrs.field(repr=False)
+    verify: bool
+    observe: Callable[[Fact], None]
+    limits: SocketLimits = SERVER_LIMITS
+
+    async def serve(self, stream: trio.abc.Stream, pre_read: bytes) -> None:
+        """One socket from its upgrade to its end. If cancelled: the socket is dead."""
+        claims: list[tuple[str, int]] = []
+
+        def check(target: str, headers: Headers) -> tuple[int, bytes] | None:
+            claim = self._claim(target, headers)
+            if isinstance(claim, str):
+                self.observe(BadInput("upgrade", claim))
+                return 403, b"this stream is not expected\n"
+            claims.append(claim)
+            return None
+
+        async with trio.open_nursery() as nursery:
+            transport = await accept(nursery, stream, check, pre_read=pre_read, limits=self.limits)
+            if transport is None:
+                return
+            call_sid, generation = claims[0]
+            code, reason = await self._attend(transport, call_sid, generation)
+            await transport.aclose(code, reason)
+
+    def _claim(self, target: str, headers: Headers) -> tuple[str, int] | str:
+        """The call and generation this upgrade may be for, or why it is refused."""
+        path = strip_prefix(target, self.urls.path_prefix)
+        if not path.startswith(MEDIA_PREFIX):
+            return "address"
+        token = path[len(MEDIA_PREFIX) :]
+        if self.verify and not self._is_signed(token, headers):
+            return "signature"
+        claim = self.tokens.verify(token)
+        if claim is None:
+            return "token"
+        return claim if self.desk.may_attach(*claim) else "used_token"
+
+    def _is_signed(self, token: str, headers: Headers) -> bool:
+        wanted = signatures.HEADER.encode()
+        given = next((value for name, value in headers if name.lower() == wanted), b"")
+        if not given or not token.isascii() or len(token) > 512:
+            return False
+        url = self.urls.media(token)
+        return signatures.verify_upgrade(self.keys, url, given.decode("ascii", "replace"))
+
+    async def _attend(self, transport: Transport, call_sid: str, generation: int) -> tuple[int, str]:
+        """Close code and reason for the end of this stream."""
+        codec = TwilioCodec()
+        started = await self._wait_started(transport, codec)
+        if started is None:
+            self.observe(BadInput("carrier", "no_start"))
+            return _POLICY_VIOLATION, "no start"
+        if started.call_id != call_sid:
+            self.observe(BadInput("carrier", "foreign_call"))
+            return _POLICY_VIOLATION, "not this call"
+        if (started.encoding, started.sample_rate, started.channels) != ("audio/x-mulaw", 8000, 1):
+            self.observe(BadInput("carrier", "media_format"))
+            return _UNSUPPORTED, "media format"
+        # Asked again: another socket with the same token may have started meanwhile.
+        if not self.desk.may_attach(call_sid, generation):
+            self.observe(BadInput("carrier", "used_token"))
+            return _POLICY_VIOLATION, "used"
+        try:
+            await self.desk.attach(call_sid, generation, transport, codec, started)
+        except Exception:
+            # The boundary of a stream: the call may live on, and so must the listener.
+            log.exception("stream failed")
+            return _INTERNAL, "internal error"
+        return 1000, ""
+
+    async def _wait_started(self, transport: Transport, codec: TwilioCodec) -> StreamStarted | None:
+        with trio.move_on_after(START_TIMEOUT_SECONDS):
+            for _ in range(_MESSAGES_BEFORE_START_MAX):
+                try:
+                    message = await transport.receive()
+                except TransportClosed:
+                    return None
+                match codec.decode(message):
+                    case StreamStarted() as started:
+                        return started
+                    case BadMessage(reason):
+                        self.observe(BadInput("carrier", reason))
+                    case StreamStopped():
+                        return None
+                    case _:
+                        pass
+        return None

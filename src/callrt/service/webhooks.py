@@ -1,0 +1,156 @@
+"""Webhooks: signature first, then fields, then the desk, then TwiML.
+
+A request that the carrier did not sign gets 403 and touches nothing: not the desk, not the journal. A desk
+that fails is not the caller's fault: the caller hears an apology, not the carrier's "application error".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+import attrs
+import trio
+
+from callrt.policy.facts import BadInput, Fact
+from callrt.protocol.carriers.calls import IncomingCall
+from callrt.protocol.carriers.documents import Document, Nothing, SayAndHangUp
+from callrt.service.desk import CallDesk
+from callrt.service.forms import BadForm, Form, parse_form
+from callrt.service.http import Handler, HttpRequest, HttpResponse
+from callrt.telephony import signatures, twiml, urls
+from callrt.telephony.urls import Urls
+
+log = logging.getLogger("callrt.webhooks")
+
+DESK_TIMEOUT_SECONDS = 8.0
+"""Twilio waits 15 s in all and may try twice; the HTTP server itself gives up after 12."""
+
+APOLOGY = SayAndHangUp("Sorry, we cannot take your call right now. Please try again later. Goodbye.")
+
+_FIELD_CHARS_MAX = 256
+
+
+class _MissingField(Exception):
+    pass
+
+
+@attrs.frozen
+class Webhooks:
+    """The carrier's addresses. ``issue_token`` makes path tokens; ``observe`` takes facts."""
+
+    desk: CallDesk
+    urls: Urls
+    keys: Sequence[str] = attrs.field(repr=False)
+    verify: bool
+    issue_token: Callable[[str, int], str]
+    observe: Callable[[Fact], None]
+
+    def routes(self) -> dict[str, Handler]:
+        """Path to handler; every one of them takes POST only."""
+        answers: dict[str, Callable[[Form], Awaitable[Document]]] = {
+            urls.VOICE: self._voice,
+            urls.ACTION: self._action,
+            urls.DIAL_ENDED: self._dial_ended,
+            urls.WHISPER: self._whisper,
+            urls.STATUS: self._status,
+            urls.STREAM_STATUS: self._stream_status,
+        }
+        return {path: self._guarded(path, answer) for path, answer in answers.items()}
+
+    def _guarded(self, path: str, answer: Callable[[Form], Awaitable[Document]]) -> Handler:
+        async def handle(request: HttpRequest) -> HttpResponse:
+            try:
+                form = parse_form(request.header("content-type"), request.body)
+            except BadForm as error:
+                if self.verify:
+                    # A signature over something that is no form cannot be right.
+                    return self._not_signed()
+                return self._bad_request("bad_form", str(error))
+            if self.verify and not self._is_signed(path, request, form):
+                return self._not_signed()
+            try:
+                document = await self._ask(answer, form)
+            except _MissingField as missing:
+                return self._bad_request("missing_field", f"the field {missing} is missing or not valid")
+            body = twiml.render(document, self.urls, self.issue_token)
+            return HttpResponse(200, body.encode(), twiml.CONTENT_TYPE)
+
+        return handle
+
+    def _is_signed(self, path: str, request: HttpRequest, form: Form) -> bool:
+        signature = request.header(signatures.HEADER)
+        if not signature:
+            return False
+        # The address as the carrier was told it, never as the request (or a proxy) says it.
+        url = self.urls.public_url + path + (f"?{request.query}" if request.query else "")
+        return signatures.verify_webhook(self.keys, url, form.fields, signature)
+
+    def _not_signed(self) -> HttpResponse:
+        self.observe(BadInput("webhook", "signature"))
+        return HttpResponse.sentence(403, "this request is not signed by the carrier")
+
+    def _bad_request(self, reason: str, sentence: str) -> HttpResponse:
+        self.observe(BadInput("webhook", reason))
+        return HttpResponse.sentence(400, sentence)
+
+    async def _ask(self, answer: Callable[[Form], Awaitable[Document]], form: Form) -> Document:
+        try:
+            with trio.fail_after(DESK_TIMEOUT_SECONDS):
+                return await answer(form)
+        except _MissingField:
+            raise
+        except trio.TooSlowError:
+            log.error("no decision in time")
+        except Exception:
+            # The boundary between a carrier's request and our calls: the caller must hear something.
+            log.exception("no decision")
+        return APOLOGY
+
+    async def _voice(self, form: Form) -> Document:
+        call = IncomingCall(
+            call_sid=_required(form, "CallSid"),
+            account=_required(form, "AccountSid"),
+            caller=_caller(form),
+            called=_required(form, "To"),
+            direction=form.get("Direction")[:_FIELD_CHARS_MAX] or "inbound",
+        )
+        return await self.desk.incoming(call)
+
+    async def _action(self, form: Form) -> Document:
+        return await self.desk.stream_ended(_required(form, "CallSid"))
+
+    async def _dial_ended(self, form: Form) -> Document:
+        return await self.desk.dial_ended(_required(form, "CallSid"), _required(form, "DialCallStatus"))
+
+    async def _whisper(self, form: Form) -> Document:
+        # The human's leg is a call of its own; the caller's is its parent.
+        call_sid = form.get("ParentCallSid") or _required(form, "CallSid")
+        return await self.desk.whisper(call_sid[:_FIELD_CHARS_MAX])
+
+    async def _status(self, form: Form) -> Document:
+        await self.desk.call_status(_required(form, "CallSid"), _required(form, "CallStatus"))
+        return Nothing()
+
+    async def _stream_status(self, form: Form) -> Document:
+        await self.desk.stream_status(
+            _required(form, "CallSid"),
+            _required(form, "StreamSid"),
+            _required(form, "StreamEvent"),
+            form.get("StreamError")[:_FIELD_CHARS_MAX],
+        )
+        return Nothing()
+
+
+def _caller(form: Form) -> str:
+    """A withheld number may be empty, but the field is there."""
+    if any(name == "From" and not value for name, value in form.fields):
+        return "anonymous"
+    return _required(form, "From")
+
+
+def _required(form: Form, name: str) -> str:
+    value = form.get(name)
+    if not value.strip() or len(value) > _FIELD_CHARS_MAX or not value.isprintable():
+        raise _MissingField(name)
+    return value
