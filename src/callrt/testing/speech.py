@@ -1,0 +1,131 @@
+"""Voices for the emulators: real synthesised speech, and a stand-in of beeps for tests.
+
+espeak-ng comes as a shared library with the ``demo`` extra. Its sound depends on everything it has said
+before, so the library is loaded afresh for each text (about 5 ms) and the random seed is fixed: the same
+text gives the same bytes, in any order. It holds global state, hence the one lock.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from callrt.comfort import pcm
+from callrt.protocol.audio import mulaw_decode
+
+VOICE = "en-us"
+WORDS_PER_MINUTE = 170
+PITCH = 50
+
+_RETRIEVE_SYNCHRONOUSLY = 2
+_NO_EXIT_ON_ERROR = 0x8000
+_UTF8 = 1
+_RATE_PARAMETER, _PITCH_PARAMETER = 1, 3
+_SEED = 1
+
+_lock = threading.Lock()
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+class SpeechUnavailable(Exception):
+    """There is no synthesiser, or it does not know the voice. One sentence."""
+
+
+@functools.lru_cache(maxsize=512)
+def synthesize(text: str, voice: str = VOICE, rate: int = WORDS_PER_MINUTE, pitch: int = PITCH) -> bytes:
+    """``text`` spoken: mu-law at 8 kHz in whole 20 ms frames, about -20 dBFS, without silence around it.
+
+    Blocks for some milliseconds on a new text; cached, deterministic, callable from any thread.
+
+    :param voice: an espeak-ng voice, e.g. ``en-us``, ``de``, ``de+f3``.
+    :param rate: words per minute.
+    :param pitch: 0 to 99.
+    :raises SpeechUnavailable: espeakng-loader is not installed, or the voice is unknown.
+    """
+    raw, sample_rate = _speak(text, voice, rate, pitch)
+    clip = pcm.resample(raw.astype(np.float64) / 32768, sample_rate, pcm.RATE)
+    return pcm.to_mulaw(pcm.to_int16(pcm.level(pcm.trim(clip))))
+
+
+def synthesize_pcm(
+    text: str, voice: str = VOICE, rate: int = WORDS_PER_MINUTE, pitch: int = PITCH
+) -> NDArray[np.int16]:
+    """As :func:`synthesize`, decoded to 16-bit samples."""
+    return mulaw_decode(synthesize(text, voice, rate, pitch))
+
+
+def beeps(text: str, seed: int = 0) -> bytes:
+    """A stand-in for speech that needs no synthesiser: a buzz per word, 60 ms per character, 60 ms between
+    words.
+
+    mu-law at 8 kHz in whole frames. No two 20 ms frames are alike, within a text and between texts, so that
+    a frame that was heard names its place. Integer arithmetic after one rounded sine table: the same bytes
+    on any machine.
+    """
+    random = np.random.RandomState(zlib.crc32(f"{seed}:{text}".encode()))  # a stream that numpy keeps frozen
+    parts: list[NDArray[np.int64]] = []
+    for word in text.split():
+        length = 3 * pcm.FRAME * len(word)
+        step = 110 + int(random.randint(0, 110)) + np.cumsum(random.randint(0, 2, length)) * 40 // pcm.RATE
+        phase = np.cumsum(step)
+        tone = sum(_SINE[(phase * n) % pcm.RATE] // n for n in (1, 2, 3, 5))
+        parts.append(tone + random.randint(-400, 401, length))
+        parts.append(random.randint(-90, 91, 3 * pcm.FRAME).astype(np.int64))
+    if not parts:
+        return b""
+    return pcm.to_mulaw(np.concatenate(parts[:-1]).astype(np.int16))
+
+
+_SINE = np.round(np.sin(np.arange(pcm.RATE) * (2 * np.pi / pcm.RATE)) * 6000).astype(np.int64)
+
+
+def _speak(text: str, voice: str, rate: int, pitch: int) -> tuple[NDArray[np.int16], int]:
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise SpeechUnavailable('Speech needs espeak-ng: pip install "callrt[demo]"') from error
+    parts: list[bytes] = []
+
+    def collect(samples: Any, count: int, events: Any) -> int:
+        if samples and count > 0:
+            parts.append(ctypes.string_at(samples, count * 2))
+        return 0
+
+    callback = _Callback(collect)
+    with _lock:
+        library = ctypes.CDLL(espeakng_loader.get_library_path())
+        try:
+            data = str(espeakng_loader.get_data_path()).encode()
+            sample_rate = int(library.espeak_Initialize(_RETRIEVE_SYNCHRONOUSLY, 0, data, _NO_EXIT_ON_ERROR))
+            if sample_rate <= 0:
+                raise SpeechUnavailable(f"espeak-ng did not start with its data in {data.decode()}")
+            library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
+            library.espeak_SetSynthCallback(callback)
+            if library.espeak_SetVoiceByName(voice.encode()) != 0:
+                raise SpeechUnavailable(
+                    f"espeak-ng has no voice {voice!r}; en-us, de, fr and es are some that it has"
+                )
+            library.espeak_SetParameter(_RATE_PARAMETER, rate, 0)
+            library.espeak_SetParameter(_PITCH_PARAMETER, pitch, 0)
+            encoded = text.encode() + b"\0"
+            library.espeak_Synth(encoded, ctypes.c_size_t(len(encoded)), 0, 1, 0, _UTF8, None, None)
+            library.espeak_Synchronize()
+            library.espeak_Terminate()
+        finally:
+            _unload(library)
+    return np.frombuffer(b"".join(parts), dtype=np.int16), sample_rate
+
+
+def _unload(library: ctypes.CDLL) -> None:
+    import _ctypes
+
+    unload: Any = getattr(_ctypes, "dlclose", None) or getattr(_ctypes, "FreeLibrary", None)
+    assert unload is not None, "every platform with ctypes can unload a library"
+    unload(library._handle)
