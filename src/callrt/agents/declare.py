@@ -107,8 +107,8 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     ``timeout``: seconds until the model is told that there is no answer.
     ``side_effects``: the outside world changes; runs at most once per request, also across restarts.
     ``filler``: what the agent says when the tool takes long.
-    ``resolve(key)``: asked after a crash whether the request with this idempotency key was carried out: returns
-    its result if it was, raises ``LookupError`` if it was not, returns None if it cannot tell.
+    ``resolve(key)``: asked after a crash whether the request with this idempotency key was carried out:
+    returns its result if it was, raises ``LookupError`` if it was not, returns None if it cannot tell.
     ``killable``: runs in a process of its own that is killed at the timeout; for code that may hang the whole
     interpreter. Costs a process start per run.
     ``loop``: which loop an async function is written for.

@@ -19,7 +19,7 @@ _loaded: dict[str, Path] = {}
 
 
 def load_tools(paths: Sequence[str], folder: Path) -> list[Tool[..., Any]]:
-    """Import each tool, in order. Raises :class:`ToolError`: one sentence, which path and what to write instead.
+    """Import each tool, in order. Raises :class:`ToolError`: one sentence, which path, what to write instead.
 
     The folder is put at the front of ``sys.path`` and stays there: tools may import their neighbours late.
     """

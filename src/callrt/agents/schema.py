@@ -1,7 +1,8 @@
-"""A function's signature as a struct: the model's JSON schema and the check of its arguments are one thing."""
+"""A function's signature as a struct: the schema the model sees and the check of its arguments are one."""
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 import types
@@ -28,7 +29,7 @@ class Signature:
     """JSON schema of an object, without references."""
 
     def parse(self, raw: str) -> str:
-        """The model's JSON to canonical JSON: defaults filled in, keys in order. Raises :class:`BadArguments`."""
+        """The model's JSON to canonical JSON, defaults filled in. Raises :class:`BadArguments`."""
         try:
             value = msgspec.json.decode(raw if raw.strip() else "{}", type=self.struct)
             return msgspec.json.encode(value, order="deterministic").decode()
@@ -55,12 +56,10 @@ def read_signature(function: Callable[..., Any], name: str) -> Signature:
     context_parameter: str | None = None
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise ToolError(
-                f"Tool {name!r} takes {str(parameter)!r}: a tool's parameters need names of their own, one by one."
-            )
+            raise ToolError(f"Tool {name!r} takes {str(parameter)!r}: a tool's parameters need a name each.")
         if parameter.name not in hints:
             raise ToolError(
-                f"Parameter {parameter.name!r} of tool {name!r} has no type: write {parameter.name}: str, for instance."
+                f"Parameter {parameter.name!r} of tool {name!r} has no type: write {parameter.name}: str."
             )
         hint = hints[parameter.name]
         if _is_context(hint):
@@ -103,7 +102,7 @@ def _field(parameter: inspect.Parameter, hint: Any) -> tuple[Any, ...]:
     if default is inspect.Parameter.empty:
         return (parameter.name, hint)
     if isinstance(default, (list, dict, set, bytearray)):
-        return (parameter.name, hint, msgspec.field(default_factory=lambda: type(default)(default)))
+        return (parameter.name, hint, msgspec.field(default_factory=lambda: copy.deepcopy(default)))
     return (parameter.name, hint, default)
 
 

@@ -64,6 +64,9 @@ END_CALL = ToolSpec(
 RESERVED_NAMES = (TRANSFER_TO_HUMAN.name, END_CALL.name)
 """Built in: their effect is done by the call itself; no tool of a user's may take these names."""
 
+REASON_CHARS_MAX = 300
+"""The human hears the reason read out: 300 characters are 20 seconds."""
+
 
 @attrs.frozen
 class CallFacts:
@@ -77,6 +80,13 @@ class CallFacts:
 
 class BadArguments(ValueError):
     """The model's arguments do not fit the tool; the message is for the model."""
+
+
+class ToolFailed(Exception):
+    """Raised in a tool: the message goes to the model, which may say it to the caller.
+
+    Any other exception reaches the model only as its type's name: its text may hold secrets.
+    """
 
 
 @attrs.frozen
@@ -163,7 +173,7 @@ class _Known:
 
 
 class ToolTable:
-    """One phone call's tool calls. Pure: no clock, no I/O; illegal use by our own code is an AssertionError."""
+    """One phone call's tool calls. No clock, no I/O; illegal use by our own code is an AssertionError."""
 
     def __init__(self, call_sid: str, tools: Mapping[str, Entry], limits: Limits | None = None) -> None:
         self._call_sid = call_sid
@@ -229,6 +239,8 @@ class ToolTable:
         key = idempotency_key(self._call_sid, name, canonical, turn)
         known = self._known.get(key)
         if known is not None and known.running:
+            if call_id in known.waiting:
+                return self._ignore(call_id, "duplicate_call_id")
             known.waiting.append(call_id)
             self.counters["joined"] += 1
             return Join(call_id, key)
@@ -249,7 +261,7 @@ class ToolTable:
         """The run has ended; returns the calls to answer with its output (cut by :func:`cut` before).
 
         ``remember=False``: it never started (or is known not to have happened), so the same request may run
-        later. After :meth:`end`, or for a run that has finished before: nobody is answered, and it is counted.
+        later. After :meth:`end`, or for a run that has finished before: nobody is answered; it is counted.
         """
         known = self._known.get(key)
         if self._ended or known is None or not known.running:
@@ -269,18 +281,19 @@ class ToolTable:
         return answered
 
     def session_changed(self) -> None:
-        """A new model session: it may ask again for what the lost one had asked. Each finished run that went well
-        may answer once more without running; runs under way are joined as ever."""
+        """A new model session, with call ids of its own: it may ask again for what the lost one had asked.
+
+        Each finished run of this turn that went well may answer once more without running; runs under way
+        are joined as ever.
+        """
+        self._call_ids.clear()
         for known in self._known.values():
             if not known.running and known.status == "ok" and known.turn >= self._turn:
                 known.redeliver = True
 
-    def restore(
-        self, key: str, call_id: str, name: str, side_effects: bool, status: Status, output: str
-    ) -> None:
+    def restore(self, key: str, name: str, side_effects: bool, status: Status, output: str) -> None:
         """A run of an earlier process, from the journal: its side effect is not repeated."""
         assert not self._ended, "a call that has ended has no runs to restore"
-        self._remember_call_id(call_id)
         if not side_effects or not key or key in self._known:
             return
         self._known[key] = _Known(name, -1, True, [], running=False, status=status, output=output)
@@ -292,7 +305,6 @@ class ToolTable:
     def adopt(self, key: str, call_id: str, name: str, side_effects: bool) -> None:
         """A run of an earlier process whose end is not known: it counts as running until :meth:`finish`."""
         assert not self._ended, "a call that has ended has no runs to adopt"
-        self._remember_call_id(call_id)
         self._known[key] = _Known(name, -1, side_effects, [call_id], running=True)
 
     def end(self) -> None:
@@ -327,6 +339,20 @@ class ToolTable:
     def _refuse(self, call_id: str, name: str, why: str, text: str) -> Answer:
         self.counters[why] += 1
         return Answer(call_id, name, error_output(text), "error", why)
+
+
+def parse_reason(raw: str) -> str:
+    """The built-in tools' arguments, with the lenience that a last wish deserves: a missing reason is ""."""
+    try:
+        value = msgspec.json.decode(raw if raw.strip() else "{}", type=dict[str, msgspec.Raw])
+        reason = msgspec.json.decode(value.get("reason", msgspec.Raw(b'""')), type=str)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise BadArguments('The arguments are {"reason": "…"}.') from None
+    return msgspec.json.encode({"reason": reason[:REASON_CHARS_MAX]}).decode()
+
+
+def reason_of(arguments: str) -> str:
+    return str(msgspec.json.decode(arguments)["reason"])
 
 
 # -- texts and keys ---------------------------------------------------------------------------------------
