@@ -64,7 +64,8 @@ class Mouth:
         """A new carrier stream: what was not heard is sent again from the first unheard position.
 
         ``generation`` must be greater than any before (ValueError). A stream still attached is
-        detached first. ``epoch`` is for a mouth rebuilt on a stream that still runs: one more than any epoch used on it.
+        detached first. ``epoch`` is for a mouth rebuilt on a stream that still runs: one more than any
+        epoch used on it.
         """
         if self.attached:
             self.detach(now)

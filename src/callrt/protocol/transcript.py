@@ -2,8 +2,8 @@
 
 Models send the words of a reply ahead of its audio and say nothing of their alignment. So a word counts as
 heard when its share of the utterance's duration has been heard. While an utterance is being generated its
-duration is not known: it is the audio received or what the words will take at the pace of speech, whichever is
-more. The pace is learned from the utterances of this call that have ended.
+duration is not known: it is the audio received or what the words will take at the pace of speech, whichever
+is more. The pace is learned from the utterances of this call that have ended.
 
 Milliseconds are of the item's own audio, integers.
 """
@@ -82,11 +82,11 @@ class Utterance:
             return text.rstrip()
         total = _units(text)
         duration = self.received_ms if self.complete else max(self.received_ms, round(total * ms_per_unit))
-        share = total * heard_ms / duration if duration else 0.0
+        share = total * heard_ms
         spoken = end = 0
         for position, character in enumerate(text):
             spoken += WIDE_UNITS if _is_wide(character) else 1
-            if spoken > share:
+            if spoken * duration > share:
                 break
             if _ends_word(text, position):
                 end = position + 1
