@@ -24,8 +24,7 @@ def load_tools(paths: Sequence[str], folder: Path) -> list[Tool[..., Any]]:
     The folder is put at the front of ``sys.path`` and stays there: tools may import their neighbours late.
     """
     folder = folder.resolve()
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    sys.path[:] = [str(folder), *(entry for entry in sys.path if entry != str(folder))]
     importlib.invalidate_caches()
     tools = [_load(path, folder) for path in paths]
     names: dict[str, str] = {}
