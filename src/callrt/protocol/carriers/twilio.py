@@ -1,0 +1,303 @@
+"""Twilio Media Streams: its JSON messages to the carrier vocabulary and back.
+
+Numbers arrive as strings, from look-alikes also as numbers; both are taken. Everything else that is not as
+documented becomes :class:`BadMessage` and leaves the codec as it was. Outgoing envelopes carry the documented
+fields and nothing else: Twilio ignores a message with an extra field, and warns once per stream only.
+"""
+
+from __future__ import annotations
+
+from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
+from typing import TypeVar
+
+import msgspec
+
+from callrt.protocol.carriers.events import (
+    AudioReceived,
+    BadMessage,
+    CarrierCommand,
+    CarrierEvent,
+    ClearAudio,
+    DigitPressed,
+    MarkEchoed,
+    SendAudio,
+    SendMark,
+    StreamConnected,
+    StreamStarted,
+    StreamStopped,
+)
+
+MESSAGE_CHARACTERS_MAX = 262_144
+"""A media message has about 350."""
+AUDIO_BYTES_MAX = 16_000
+"""Two seconds in one message; Twilio sends 20 ms."""
+MISSING_MS_MAX = 2_000
+"""No longer gap is filled with silence: a clock has jumped, or the line was dead and all have noticed."""
+NAME_CHARACTERS_MAX = 256
+"""Of identifiers and marks; Twilio's have 34, ours fewer than 100."""
+BYTES_PER_MS = 8
+
+T = TypeVar("T")
+_Text = str | int | None
+_EVENTS = ("connected", "start", "media", "dtmf", "mark", "stop")
+_DIGITS = "0123456789*#ABCD"
+
+
+class _Format(msgspec.Struct, gc=False):
+    encoding: str | None = None
+    sampleRate: _Text = None
+    channels: _Text = None
+
+
+class _Media(msgspec.Struct, gc=False):
+    payload: str | None = None
+    track: str | None = None
+    chunk: _Text = None
+    timestamp: _Text = None
+
+
+class _Start(msgspec.Struct):
+    streamSid: str | None = None
+    callSid: str | None = None
+    accountSid: str | None = None
+    tracks: tuple[str, ...] | None = None
+    mediaFormat: _Format | None = None
+    customParameters: dict[str, str | int | float | bool | None] | None = None
+
+
+class _Mark(msgspec.Struct, gc=False):
+    name: _Text = None
+
+
+class _Dtmf(msgspec.Struct, gc=False):
+    digit: _Text = None
+
+
+class _Stop(msgspec.Struct, gc=False):
+    callSid: str | None = None
+
+
+class _Envelope(msgspec.Struct):
+    event: str | None = None
+    streamSid: str | None = None
+    sequenceNumber: _Text = None
+    media: _Media | None = None
+    start: _Start | None = None
+    mark: _Mark | None = None
+    dtmf: _Dtmf | None = None
+    stop: _Stop | None = None
+    protocol: _Text = None
+    version: _Text = None
+    customParameters: dict[str, str | int | float | bool | None] | None = None
+
+
+class _Bad(Exception):
+    """Carries a static reason out of a handler."""
+
+
+class TwilioCodec:
+    """One stream's dialect. Knows the stream's identity from ``start`` on, and where its audio has gaps."""
+
+    def __init__(self) -> None:
+        self.stream_id: str | None = None
+        """Learned at ``start``."""
+        self._decoder = msgspec.json.Decoder(_Envelope)
+        self._call_id = ""
+        self._stopped = False
+        self._sequence: int | None = None
+        self._chunk: int | None = None
+        self._audio_end_ms: int | None = None
+        self._media_head = ""
+        self._mark_head = ""
+        self._clear = ""
+
+    # -- in --------------------------------------------------------------------------------------------
+
+    def decode(self, message: str | bytes) -> CarrierEvent:
+        """One message of the carrier. Never raises: what cannot be understood is a :class:`BadMessage`."""
+        if not isinstance(message, str):
+            return BadMessage("binary")
+        if len(message) > MESSAGE_CHARACTERS_MAX:
+            return BadMessage("too_large")
+        try:
+            envelope = self._decoder.decode(message)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return BadMessage(_why_not(message))
+        try:
+            match envelope.event:
+                case "media":
+                    return self._media(envelope)
+                case "mark":
+                    sequence = self._in_stream(envelope)
+                    echoed = MarkEchoed(_name(_needed(envelope.mark).name))
+                    self._sequence = sequence
+                    return echoed
+                case "dtmf":
+                    return self._dtmf(envelope)
+                case "start":
+                    return self._start(envelope)
+                case "stop":
+                    return self._stop(envelope)
+                case "connected":
+                    if self.stream_id is not None:
+                        return BadMessage("after_start")
+                    return StreamConnected(_text(envelope.protocol), _text(envelope.version))
+                case None:
+                    return BadMessage("missing_field")
+                case _:
+                    return BadMessage("unknown_event")
+        except _Bad as bad:
+            return BadMessage(str(bad))
+
+    def _in_stream(self, envelope: _Envelope) -> int | None:
+        """Check that the message is one of our stream's; returns its sequence number."""
+        if self.stream_id is None:
+            raise _Bad("before_start")
+        if _needed(envelope.streamSid) != self.stream_id:
+            raise _Bad("wrong_stream")
+        if self._stopped:
+            raise _Bad("after_stop")
+        return None if envelope.sequenceNumber is None else _number(envelope.sequenceNumber)
+
+    def _media(self, envelope: _Envelope) -> CarrierEvent:
+        sequence = self._in_stream(envelope)
+        media = _needed(envelope.media)
+        if media.track is not None and not media.track.startswith("inbound"):
+            raise _Bad("outbound_track")
+        encoded = _needed(media.payload)
+        try:
+            payload = a2b_base64(encoded, strict_mode=True)
+        except (Base64Error, ValueError):
+            raise _Bad("bad_base64") from None
+        if not payload:
+            raise _Bad("empty_audio")
+        if len(payload) > AUDIO_BYTES_MAX:
+            raise _Bad("too_large")
+        expected_ms = self._audio_end_ms
+        chunk = None if media.chunk is None else _number(media.chunk)
+        if media.timestamp is not None:
+            timestamp_ms = _number(media.timestamp)
+        else:
+            timestamp_ms = expected_ms or 0
+        if chunk is not None and self._chunk is not None:
+            gap = chunk > self._chunk + 1
+        else:
+            gap = sequence is not None and self._sequence is not None and sequence > self._sequence + 1
+        missing_ms = 0
+        if gap and expected_ms is not None:
+            missing_ms = min(max(timestamp_ms - expected_ms, 0), MISSING_MS_MAX)
+        self._sequence = sequence
+        self._chunk = chunk
+        self._audio_end_ms = timestamp_ms + len(payload) // BYTES_PER_MS
+        return AudioReceived(payload, timestamp_ms, missing_ms)
+
+    def _dtmf(self, envelope: _Envelope) -> CarrierEvent:
+        sequence = self._in_stream(envelope)
+        digit = _name(_needed(envelope.dtmf).digit)
+        if len(digit) != 1 or digit not in _DIGITS:
+            raise _Bad("bad_digit")
+        self._sequence = sequence
+        return DigitPressed(digit)
+
+    def _start(self, envelope: _Envelope) -> CarrierEvent:
+        if self.stream_id is not None:
+            raise _Bad("second_start")
+        start = _needed(envelope.start)
+        stream_id = _name(start.streamSid or envelope.streamSid)
+        if envelope.streamSid is not None and envelope.streamSid != stream_id:
+            raise _Bad("wrong_stream")
+        call_id = _name(start.callSid)
+        form = _needed(start.mediaFormat)
+        parameters = start.customParameters or envelope.customParameters or {}
+        started = StreamStarted(
+            stream_id=stream_id,
+            call_id=call_id,
+            account=start.accountSid or "",
+            tracks=start.tracks or (),
+            encoding=_name(form.encoding),
+            sample_rate=_number(form.sampleRate),
+            channels=1 if form.channels is None else _number(form.channels),
+            parameters={name: _text(value) for name, value in parameters.items()},
+        )
+        self._sequence = None if envelope.sequenceNumber is None else _number(envelope.sequenceNumber)
+        self.stream_id = stream_id
+        self._call_id = call_id
+        quoted = _json(stream_id)
+        self._media_head = f'{{"event":"media","streamSid":{quoted},"media":{{"payload":"'
+        self._mark_head = f'{{"event":"mark","streamSid":{quoted},"mark":{{"name":'
+        self._clear = f'{{"event":"clear","streamSid":{quoted}}}'
+        return started
+
+    def _stop(self, envelope: _Envelope) -> CarrierEvent:
+        self._in_stream(envelope)
+        self._stopped = True
+        call_id = envelope.stop.callSid if envelope.stop is not None else None
+        return StreamStopped(call_id or self._call_id)
+
+    # -- out -------------------------------------------------------------------------------------------
+
+    def encode(self, command: CarrierCommand) -> str:
+        """One message for the carrier. RuntimeError before ``start``: there is no stream to speak to."""
+        if self.stream_id is None:
+            raise RuntimeError("nothing can be sent before the stream has started")
+        match command:
+            case SendAudio(payload):
+                return self._media_head + b2a_base64(payload, newline=False).decode("ascii") + '"}}'
+            case SendMark(name):
+                return self._mark_head + _json(name) + "}}"
+            case ClearAudio():
+                return self._clear
+
+
+def _needed(value: T | None) -> T:
+    if value is None:
+        raise _Bad("missing_field")
+    return value
+
+
+def _number(value: str | int | None) -> int:
+    """A count or a time. Clocks may jump, but not below 0 nor beyond what 60 bits hold."""
+    if isinstance(value, str):
+        if not (value.isascii() and value.isdigit() and len(value) <= 18):
+            raise _Bad("wrong_type")
+        return int(value)
+    if value is None:
+        raise _Bad("missing_field")
+    if not 0 <= value < 10**18:
+        raise _Bad("wrong_type")
+    return value
+
+
+def _name(value: str | int | None) -> str:
+    """An identifier: there, not empty, not absurdly long."""
+    text = str(_needed(value))
+    if not text:
+        raise _Bad("missing_field")
+    if len(text) > NAME_CHARACTERS_MAX:
+        raise _Bad("too_large")
+    return text
+
+
+def _text(value: str | float | bool | None) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def _json(text: str) -> str:
+    return msgspec.json.encode(text).decode()
+
+
+def _why_not(message: str) -> str:
+    """The message did not fit the envelope; which static word says why?"""
+    try:
+        value = msgspec.json.decode(message)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return "not_json"
+    if not isinstance(value, dict):
+        return "not_an_object"
+    event = value.get("event")
+    if isinstance(event, str) and event not in _EVENTS:
+        return "unknown_event"
+    return "wrong_type"
