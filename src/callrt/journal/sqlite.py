@@ -1,0 +1,300 @@
+"""The embedded store: one SQLite file, in WAL mode, synced at each commit.
+
+One connection writes, opened at the first commit and again after an error that it may not survive (a full
+disk needs no new one, a broken or replaced file does). Each read has its own read-only connection, so that
+``callrt calls`` and a second process see what is committed while the service writes, and never hold it up.
+Several processes may share one file on one machine: SQLite orders their transactions, leases do the rest.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, unquote
+
+from callrt.journal.errors import StoreFailed
+from callrt.journal.lease import Lease
+from callrt.journal.store import (
+    NO_LEASE,
+    Head,
+    Outcome,
+    Placed,
+    Reading,
+    Row,
+    Touch,
+    Write,
+    place,
+    unseal_all,
+)
+
+SCHEMA_VERSION: Final = 1
+BUSY_SECONDS: Final = 0.5
+"""How long a commit waits for another process's transaction. Ours take a few milliseconds."""
+WAL_BYTES_MAX: Final = 16 * 1024 * 1024
+"""The log is cut back to this after a checkpoint; a burst may have made it longer."""
+
+_SCHEMA: Final = (
+    "CREATE TABLE callrt_schema (version INTEGER NOT NULL)",
+    f"INSERT INTO callrt_schema VALUES ({SCHEMA_VERSION})",
+    # One row, rewritten by Touch: a write that needs no room.
+    "CREATE TABLE callrt_touch (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL)",
+    "INSERT INTO callrt_touch VALUES (1, 0)",
+    """CREATE TABLE calls (
+        call_sid TEXT PRIMARY KEY,
+        last_number INTEGER NOT NULL,
+        first_at REAL NOT NULL,
+        ended INTEGER NOT NULL,
+        lease_epoch INTEGER NOT NULL,
+        lease_generation INTEGER NOT NULL,
+        lease_stream_sid TEXT NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX calls_by_start ON calls (first_at)",
+    "CREATE INDEX calls_live ON calls (first_at) WHERE ended = 0",
+    """CREATE TABLE entries (
+        call_sid TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        at REAL NOT NULL,
+        kind TEXT NOT NULL,
+        sealed BLOB NOT NULL,
+        PRIMARY KEY (call_sid, number)
+    ) WITHOUT ROWID""",
+)
+
+_SURVIVABLE: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
+_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
+
+def database_path(url: str, folder: Path) -> Path:
+    """The file that ``sqlite:///callrt.db`` (relative to ``folder``) or ``sqlite:////var/lib/callrt.db``
+    (four slashes: absolute) names. Raises ``ValueError`` with one sentence."""
+    prefix = "sqlite:///"
+    if not url.startswith(prefix) or not url.removeprefix(prefix).strip("/"):
+        raise ValueError(f"journal.url must be sqlite:///FILE, not {url.partition(':')[0]}:…")
+    return folder / unquote(url.removeprefix(prefix))
+
+
+class SqliteStore:
+    """See ``Store``. Nothing is opened before it is needed, so that a broken file breaks no start."""
+
+    def __init__(
+        self, path: Path, *, busy_seconds: float = BUSY_SECONDS, pages_max: int | None = None
+    ) -> None:
+        self.path = path
+        self._busy_seconds = busy_seconds
+        self._pages_max = pages_max
+        """A quota: the file grows to this many pages (of 4 kB) and no further. None: as far as the disk."""
+        self._writer: sqlite3.Connection | None = None
+
+    # ---- writing
+
+    def commit(self, writes: Sequence[Write]) -> list[Outcome]:
+        committing = False
+        try:
+            connection = self._writer if self._writer is not None else self._open()
+            connection.execute("BEGIN IMMEDIATE")
+            outcomes = _write_all(connection, writes)
+            committing = True
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            code = _code(error)
+            self._abandon(keep=code in _SURVIVABLE)
+            unknown = committing and code not in _SURVIVABLE
+            raise _failed(error, may_have_happened=unknown) from error
+        except BaseException:
+            self._abandon(keep=True)
+            raise
+        return outcomes
+
+    def close(self) -> None:
+        connection, self._writer = self._writer, None
+        if connection is not None:
+            try:
+                connection.close()
+            except sqlite3.Error as error:
+                raise _failed(error) from error
+
+    def set_pages_max(self, pages_max: int | None) -> None:
+        """Change the quota from the next commit on."""
+        self._pages_max = pages_max
+        self.close()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
+            if self._pages_max is not None:
+                connection.execute(f"PRAGMA max_page_count = {self._pages_max}")
+            connection.execute("BEGIN IMMEDIATE")
+            _prepare(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        self._writer = connection
+        return connection
+
+    def _abandon(self, *, keep: bool) -> None:
+        """Leave no transaction open; without ``keep``, or if that fails, leave no connection either."""
+        connection = self._writer
+        if connection is None:
+            return
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if keep:
+                return
+        except sqlite3.Error:
+            pass  # then it is closed, which rolls back
+        self._writer = None
+        try:
+            connection.close()
+        except sqlite3.Error:
+            pass  # a connection that cannot be closed is out of use all the same
+
+    # ---- reading
+
+    def read_call(self, call_sid: str) -> Reading:
+        with self._reader() as connection:
+            if connection is None:
+                return Reading()
+            rows: list[tuple[int, bytes]] = connection.execute(
+                "SELECT number, sealed FROM entries WHERE call_sid = ? ORDER BY number", (call_sid,)
+            ).fetchall()
+        return unseal_all(call_sid, rows)
+
+    def read_lease(self, call_sid: str) -> Lease:
+        with self._reader() as connection:
+            return NO_LEASE if connection is None else _head(connection, call_sid).lease
+
+    def list_calls(self, *, limit: int, live_only: bool = False) -> list[str]:
+        which = "WHERE ended = 0" if live_only else ""
+        with self._reader() as connection:
+            if connection is None:
+                return []
+            rows = connection.execute(
+                f"SELECT call_sid FROM calls {which} ORDER BY first_at DESC, call_sid DESC LIMIT ?", (limit,)
+            ).fetchall()
+        return [call_sid for (call_sid,) in rows]
+
+    @contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection | None]:
+        """A read-only connection; None while there is no file, or nothing in it yet."""
+        if not self.path.exists():
+            yield None
+            return
+        connection: sqlite3.Connection | None = None
+        try:
+            address = f"file:{quote(str(self.path))}?mode=ro"
+            connection = sqlite3.connect(address, uri=True, timeout=self._busy_seconds)
+            version = _version(connection)
+            _check_version(version)
+            yield connection if version is not None else None
+        except sqlite3.Error as error:
+            raise _failed(error) from error
+        finally:
+            if connection is not None:
+                connection.close()
+
+
+# ---- statements
+
+
+def _write_all(connection: sqlite3.Connection, writes: Sequence[Write]) -> list[Outcome]:
+    heads: dict[str, Head] = {}
+    rows: list[Row] = []
+    outcomes: list[Outcome] = []
+    touched = False
+    for write in writes:
+        if isinstance(write, Touch):
+            touched = True
+            outcomes.append(Placed(0))
+            continue
+        head = heads.get(write.call_sid)
+        if head is None:
+            head = _head(connection, write.call_sid)
+        head, row, outcome = place(head, write)
+        heads[write.call_sid] = head
+        outcomes.append(outcome)
+        if row is not None:
+            rows.append(row)
+    connection.executemany(
+        "INSERT INTO entries (call_sid, number, at, kind, sealed) VALUES (?, ?, ?, ?, ?)",
+        [(row.call_sid, row.number, row.at, row.kind, row.sealed) for row in rows],
+    )
+    connection.executemany(
+        "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                call_sid,
+                head.last_number,
+                head.first_at,
+                head.ended,
+                head.lease.epoch,
+                head.lease.generation,
+                head.lease.stream_sid,
+            )
+            for call_sid, head in heads.items()
+            if head.last_number
+        ],
+    )
+    if touched:
+        connection.execute("UPDATE callrt_touch SET count = count + 1")
+    return outcomes
+
+
+def _head(connection: sqlite3.Connection, call_sid: str) -> Head:
+    row = connection.execute(
+        "SELECT last_number, first_at, ended, lease_epoch, lease_generation, lease_stream_sid"
+        " FROM calls WHERE call_sid = ?",
+        (call_sid,),
+    ).fetchone()
+    if row is None:
+        # Normally 0. Entries without their head are what a repaired file may hold: go on behind them.
+        newest = "SELECT coalesce(max(number), 0) FROM entries WHERE call_sid = ?"
+        return Head(last_number=int(connection.execute(newest, (call_sid,)).fetchone()[0]))
+    last_number, first_at, ended, epoch, generation, stream_sid = row
+    return Head(last_number, first_at, bool(ended), Lease(epoch, generation, stream_sid))
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    version = _version(connection)
+    _check_version(version)
+    if version is None:
+        for statement in _SCHEMA:
+            connection.execute(statement)
+
+
+def _version(connection: sqlite3.Connection) -> int | None:
+    """The schema's version; None in an empty file."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return None
+    if "callrt_schema" not in tables:
+        raise StoreFailed("the file is a database, but not a callrt journal")
+    row = connection.execute("SELECT max(version) FROM callrt_schema").fetchone()
+    return int(row[0])
+
+
+def _check_version(version: int | None) -> None:
+    if version is not None and version > SCHEMA_VERSION:
+        raise StoreFailed(f"the journal has schema {version}, this callrt knows up to {SCHEMA_VERSION}")
+
+
+# ---- errors
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary result code; 0 for errors of the Python module itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _failed(error: sqlite3.Error, *, may_have_happened: bool = False) -> StoreFailed:
+    """SQLite's messages name tables and pages, never what is stored in them."""
+    return StoreFailed(str(error), busy=_code(error) in _BUSY, may_have_happened=may_have_happened)

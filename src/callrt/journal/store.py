@@ -1,0 +1,236 @@
+"""What a store is: a synchronous, transactional log per call. ``Journal`` is its asynchronous face.
+
+All rules are in ``place``, which is pure; a store looks up the ``Head`` of a call, asks ``place``, and writes
+what it says, many at a time in one transaction. A store for another database has nothing else to decide, and
+passes the same tests.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import attrs
+
+from callrt.journal.errors import CorruptRecord, LeaseLost, StoreFailed, StreamRefused
+from callrt.journal.lease import Lease, check, claim
+from callrt.journal.record import encode_record, seal, unseal
+from callrt.protocol.records import CallEnded, Entry, StreamAttached
+
+# ---- what is asked of a store
+
+
+@attrs.frozen
+class Append:
+    """One record to append, already encoded. ``epoch``: the lease it is written under, None for none."""
+
+    call_sid: str
+    at: float
+    kind: str
+    record: bytes
+    epoch: int | None = None
+
+
+@attrs.frozen
+class Claim:
+    """Claim the call for a stream: the next lease and its ``StreamAttached``, together or not at all."""
+
+    call_sid: str
+    at: float
+    stream_sid: str
+    generation: int
+
+
+@attrs.frozen
+class Touch:
+    """Nothing to keep, but the disk must take a write: the proof that the next one would work."""
+
+
+Write = Append | Claim | Touch
+
+
+@attrs.frozen
+class Placed:
+    """It is in the journal, under this number. ``epoch``: of a ``Claim``, the lease it got."""
+
+    number: int
+    epoch: int | None = None
+
+
+Outcome = Placed | LeaseLost | StreamRefused
+"""Of one write in a transaction: a refusal concerns that one and not its neighbours."""
+
+
+@attrs.frozen
+class Reading:
+    """All that can be read of one call, in the order of the numbers, and what cannot."""
+
+    entries: tuple[Entry, ...] = ()
+    corrupt: tuple[CorruptRecord, ...] = ()
+
+
+class Store(Protocol):
+    """Each method blocks and may raise ``StoreFailed``. ``commit`` and ``close`` are called by one thread at
+    a time; the others by any, also while a commit runs."""
+
+    def commit(self, writes: Sequence[Write]) -> list[Outcome]:
+        """One transaction, durable on return; an outcome per write. When it raises, nothing was written,
+        except that ``may_have_happened`` says that this cannot be known."""
+        ...
+
+    def read_call(self, call_sid: str) -> Reading: ...
+
+    def read_lease(self, call_sid: str) -> Lease: ...
+
+    def list_calls(self, *, limit: int, live_only: bool = False) -> list[str]:
+        """Calls by their first entry, newest first."""
+        ...
+
+    def close(self) -> None:
+        """Idempotent. A later commit opens the store again."""
+        ...
+
+
+# ---- the rules
+
+ENDED_KIND: Final = str(CallEnded.__struct_config__.tag)
+
+
+NO_LEASE: Final = Lease()
+
+
+@attrs.frozen
+class Head:
+    """What a store must know of a call to append to it."""
+
+    last_number: int = 0
+    first_at: float = 0.0
+    ended: bool = False
+    lease: Lease = NO_LEASE
+
+
+@attrs.frozen
+class Row:
+    """What a store writes for one ``Placed``: the entry's sealed bytes, and columns to look at."""
+
+    call_sid: str
+    number: int
+    at: float
+    kind: str
+    sealed: bytes
+
+
+def place(head: Head, write: Append | Claim) -> tuple[Head, Row | None, Outcome]:
+    """Where a write goes: the call's next head, the row to write, and the outcome to tell."""
+    epoch: int | None = None
+    if isinstance(write, Claim):
+        verdict = claim(write.call_sid, head.lease, write.generation, write.stream_sid)
+        if isinstance(verdict, StreamRefused):
+            return head, None, verdict
+        epoch = verdict.epoch
+        kind = "stream_attached"
+        record = encode_record(
+            StreamAttached(stream_sid=write.stream_sid, generation=write.generation, lease_epoch=epoch)
+        )
+        lease = verdict
+    else:
+        checked = check(write.call_sid, head.lease, write.epoch)
+        if isinstance(checked, LeaseLost):
+            return head, None, checked
+        lease, kind, record = checked, write.kind, write.record
+    number = head.last_number + 1
+    assert lease.epoch >= head.lease.epoch, "a lease never goes back"
+    after = Head(
+        last_number=number,
+        first_at=write.at if number == 1 else head.first_at,
+        ended=head.ended or kind == ENDED_KIND,
+        lease=lease,
+    )
+    row = Row(write.call_sid, number, write.at, kind, seal(write.call_sid, number, write.at, record))
+    return after, row, Placed(number, epoch)
+
+
+def unseal_all(call_sid: str, rows: Sequence[tuple[int, bytes]]) -> Reading:
+    """Skip and report: what cannot be read costs nothing else."""
+    entries: list[Entry] = []
+    corrupt: list[CorruptRecord] = []
+    for number, sealed in rows:
+        try:
+            entries.append(unseal(sealed, call_sid=call_sid, number=number))
+        except CorruptRecord as error:
+            corrupt.append(error)
+    return Reading(tuple(entries), tuple(corrupt))
+
+
+# ---- the store of simulations and tests
+
+
+class MemoryStore:
+    """A store that forgets with the program. It holds the same bytes as one on disk, and can be made to fail:
+    while ``fault`` is set, every commit and read raises it."""
+
+    def __init__(self) -> None:
+        self.fault: StoreFailed | None = None
+        self.commits = 0
+        self._lock = threading.Lock()
+        self._heads: dict[str, Head] = {}
+        self._rows: dict[str, dict[int, bytes]] = {}
+
+    def commit(self, writes: Sequence[Write]) -> list[Outcome]:
+        self._fail()
+        with self._lock:
+            heads: dict[str, Head] = {}
+            rows: list[Row] = []
+            outcomes: list[Outcome] = []
+            for write in writes:
+                if isinstance(write, Touch):
+                    outcomes.append(Placed(0))
+                    continue
+                head = heads.get(write.call_sid) or self._heads.get(write.call_sid) or Head()
+                heads[write.call_sid], row, outcome = place(head, write)
+                outcomes.append(outcome)
+                if row is not None:
+                    rows.append(row)
+            self._heads.update(heads)
+            for row in rows:
+                self._rows.setdefault(row.call_sid, {})[row.number] = row.sealed
+            self.commits += 1
+        return outcomes
+
+    def read_call(self, call_sid: str) -> Reading:
+        self._fail()
+        with self._lock:
+            rows = sorted(self._rows.get(call_sid, {}).items())
+        return unseal_all(call_sid, rows)
+
+    def read_lease(self, call_sid: str) -> Lease:
+        self._fail()
+        with self._lock:
+            head = self._heads.get(call_sid)
+        return head.lease if head is not None else Lease()
+
+    def list_calls(self, *, limit: int, live_only: bool = False) -> list[str]:
+        self._fail()
+        with self._lock:
+            found = [
+                (head.first_at, call_sid)
+                for call_sid, head in self._heads.items()
+                if head.last_number and not (live_only and head.ended)
+            ]
+        found.sort(reverse=True)
+        return [call_sid for _, call_sid in found[:limit]]
+
+    def close(self) -> None:
+        pass
+
+    def rot(self, call_sid: str, number: int) -> None:
+        """Flip a byte of one entry, as a dying disk does."""
+        with self._lock:
+            sealed = self._rows[call_sid][number]
+            self._rows[call_sid][number] = sealed[:-2] + bytes([sealed[-2] ^ 0xFF]) + sealed[-1:]
+
+    def _fail(self) -> None:
+        if self.fault is not None:
+            fault = self.fault
+            raise StoreFailed(fault.reason, busy=fault.busy, may_have_happened=fault.may_have_happened)
