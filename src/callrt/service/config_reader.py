@@ -1,7 +1,7 @@
 """Reading one TOML table key by key: types, ranges, ``${NAME}``, and errors that say what to write instead.
 
-Every error is one sentence with the file, the key and the remedy. No error quotes a value: a value may be, or
-may have been meant to be, a secret.
+Every error is one sentence with the file, the key and the remedy. Only names of models, agents and providers
+are quoted, and nothing from the environment: a value may be, or may have been meant to be, a secret.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ class Table:
             return value
         near = nearest(value, names)
         hint = f'; did you mean "{near}"?' if near is not None else ""
-        raise self.error(key, f'there is no {what} "{value}"{hint}')
+        shown = f'"{value}"' if value == self._values.get(key) else "of the name that the environment gives"
+        raise self.error(key, f"there is no {what} {shown}{hint}")
 
     def _take(self, key: str, kind: type, default: Any) -> Any:
         if key not in self._values:

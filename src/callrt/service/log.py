@@ -52,7 +52,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.:/@+-]+\Z")
 
 
 class SecretFilter(logging.Filter):
-    """Replaces configured secrets, and whatever looks like a key or a phone number, in all that is written."""
+    """Replaces configured secrets, and what looks like a key or a phone number, in all that is written."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__()
