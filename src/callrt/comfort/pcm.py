@@ -132,8 +132,9 @@ def _samples(raw: bytes, width: int) -> Clip:
         packed = np.frombuffer(raw, dtype=np.uint8).reshape(-1, 3)
         widened = np.zeros((len(packed), 4), dtype=np.uint8)
         widened[:, 1:] = packed
-        return widened.view("<i4").reshape(-1).astype(np.float64) / 2**31
-    return np.frombuffer(raw, dtype=f"<i{width}").astype(np.float64) / 2 ** (8 * width - 1)
+        return np.asarray(widened.view(np.dtype("<i4")).reshape(-1), dtype=np.float64) / 2**31
+    signed = np.frombuffer(raw, dtype=np.dtype(f"<i{width}"))
+    return np.asarray(signed, dtype=np.float64) / 2 ** (8 * width - 1)
 
 
 def _frame_rms(samples: Clip) -> Clip:
