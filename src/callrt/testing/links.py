@@ -270,14 +270,19 @@ class MemoryTransport:
 
 
 def memory_link(
-    *, latency: float = 0.0, backlog_bytes: int = 1_000_000, window_bytes: int = WINDOW_BYTES
+    *,
+    latency: float = 0.0,
+    backlog_bytes: int = 1_000_000,
+    far_backlog_bytes: int | None = None,
+    window_bytes: int = WINDOW_BYTES,
 ) -> tuple[MemoryTransport, MemoryTransport]:
     """The two ends of a new link. ``latency`` in seconds, each way; ``backlog_bytes`` bounds what each end accepts
-    beyond the ``window_bytes`` that the network holds. Must be called, and used, inside one Trio run."""
+    beyond the ``window_bytes`` that the network holds; the second end may have another bound,
+    ``far_backlog_bytes``. Must be called, and used, inside one Trio run."""
     if latency < 0 or backlog_bytes < 1 or window_bytes < 1:
         raise ValueError("latency must not be negative; backlog_bytes and window_bytes must be at least 1")
     there = _Stream(latency, window_bytes, backlog_bytes)
-    back = _Stream(latency, window_bytes, backlog_bytes)
+    back = _Stream(latency, window_bytes, backlog_bytes if far_backlog_bytes is None else far_backlog_bytes)
     left = MemoryTransport(inbound=back, outbound=there)
     right = MemoryTransport(inbound=there, outbound=back)
     left._peer, right._peer = right, left

@@ -1,0 +1,305 @@
+"""What the emulated model hears and says: brains, and the listener that tells scripted utterances apart.
+
+A brain is given the conversation as the model knows it (assistant turns cut to what was heard, callers' turns
+as text) and says what comes next. It is pure: the same history gives the same answer, in any session, which is
+what lets a checker ask whether a resumed conversation is the conversation it resumed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from callrt.testing.model_vad import Samples, decode_mulaw
+
+
+@attrs.frozen
+class Spoken:
+    text: str
+
+
+@attrs.frozen
+class Calling:
+    """A tool call. ``arguments`` is JSON as the model writes it, malformed if a test wants it so."""
+
+    name: str
+    arguments: str = "{}"
+
+
+@attrs.frozen
+class Answer:
+    items: tuple[Spoken | Calling, ...]
+
+    @classmethod
+    def say(cls, *texts: str) -> Answer:
+        return cls(tuple(Spoken(text) for text in texts))
+
+
+class Brain(Protocol):
+    def listen(self, audio: Samples) -> str:
+        """The words in 8 kHz ``audio``; "" for noise."""
+        ...
+
+    def answer(
+        self, history: Sequence[dict[str, Any]], instructions: str, speak_exactly: str | None
+    ) -> Answer:
+        """What to say next. ``history``: items in GA form, oldest first, audio replaced by its words."""
+        ...
+
+
+# -- history ------------------------------------------------------------------------------------------
+
+
+def item_text(item: dict[str, Any]) -> str:
+    """All words of a message item, whatever its content types."""
+    parts = (part.get("text") or part.get("transcript") or "" for part in item.get("content", ()))
+    return " ".join(part for part in parts if part)
+
+
+_QUOTED = re.compile(r"say exactly:\s*[\"“](.+?)[\"”](?=\s*(?:$|\n|\.|,|;))", re.IGNORECASE | re.DOTALL)
+
+
+def quoted_line(text: str) -> str | None:
+    """The line after ``say exactly:``, if there is one."""
+    found = _QUOTED.search(text)
+    return found.group(1) if found else None
+
+
+def words_of(text: str) -> list[str]:
+    """Words for comparison: lower case, without punctuation."""
+    return [word for raw in text.split() if (word := re.sub(r"[^\w']", "", raw.lower()))]
+
+
+def remainder(heard: str, line: str) -> str | None:
+    """What is left of ``line`` after ``heard``, or None when ``heard`` is not a strict prefix of it, word by word.
+    A last word that was cut in its middle is said again from its start."""
+    had = words_of(heard)
+    raw = [word for word in line.split() if words_of(word)]
+    want = [words_of(word)[0] for word in raw]
+    if not had or len(had) > len(want):
+        return None
+    if had == want[: len(had)]:
+        return " ".join(raw[len(had) :]) or None
+    *whole, cut = had
+    if whole == want[: len(whole)] and want[len(whole)].startswith(cut):
+        return " ".join(raw[len(whole) :])
+    return None
+
+
+# -- the listener -------------------------------------------------------------------------------------
+
+_STEP = 80
+"""10 ms of 8 kHz audio per point of an envelope."""
+_MARGIN = 10
+"""A template carries 100 ms of quiet on both sides, so that a short word does not match inside a long one."""
+
+
+def _envelope(audio: Samples) -> NDArray[np.float64]:
+    whole = audio[: len(audio) - len(audio) % _STEP].astype(np.float64).reshape(-1, _STEP)
+    if not len(whole):
+        return np.zeros(0)
+    level = 20 * np.log10(np.sqrt(np.mean(whole * whole, axis=1)) + 1)
+    raised = np.maximum(level - 45, 0)  # 45 dB above one step is about -45 dBFS: the floor of speech
+    return np.convolve(raised, np.ones(3) / 3, mode="same")
+
+
+class Listener:
+    """Recognises known utterances by their envelopes: nearest match, also several in one commit, also one with a
+    part missing. Deterministic."""
+
+    def __init__(self, utterances: Sequence[tuple[str, bytes]], *, nearness: float = 0.7) -> None:
+        self._nearness = nearness
+        self._known: list[tuple[str, NDArray[np.float64]]] = []
+        for text, audio in utterances:
+            envelope = _envelope(decode_mulaw(audio))
+            if envelope.max(initial=0) > 0:
+                self._known.append((text, np.pad(envelope, _MARGIN)))
+
+    def listen(self, audio: Samples) -> list[str]:
+        """The utterances in ``audio`` in their order; empty when none is near enough."""
+        signal = _envelope(audio)
+        found: list[tuple[int, str]] = []
+        for _ in range(8):
+            best: tuple[float, int, int, str] | None = None
+            total = float(np.sum(signal**2))
+            if total <= 0:
+                break
+            for text, template in self._known:
+                near, at = _nearest(signal, template)
+                start, end = max(0, at), max(0, at + len(template))
+                covered = float(np.sum(signal[start:end] ** 2)) / total
+                rank = near * covered**0.5
+                if near >= self._nearness and (best is None or rank > best[0]):
+                    best = (rank, start, end, text)
+            if best is None:
+                break
+            found.append((best[1], best[3]))
+            signal[best[1] : best[2]] = 0
+        return [text for _, text in sorted(found, key=lambda pair: pair[0])]
+
+
+def _nearest(signal: NDArray[np.float64], template: NDArray[np.float64]) -> tuple[float, int]:
+    """The best normalised correlation of ``template`` anywhere in ``signal``, and where it starts (may be < 0)."""
+    size = len(template)
+    padded = np.pad(signal, size // 2 + _MARGIN)
+    if len(padded) < size:
+        padded = np.pad(padded, (0, size - len(padded)))
+    shape = template - template.mean()
+    dots = np.correlate(padded, shape, mode="valid")
+    sums = np.concatenate([[0.0], np.cumsum(padded)])
+    squares = np.concatenate([[0.0], np.cumsum(padded**2)])
+    window_sum = sums[size:] - sums[:-size]
+    window_square = squares[size:] - squares[:-size]
+    spread = np.sqrt(np.maximum(window_square - window_sum**2 / size, 1e-9))
+    near = dots / (spread * np.sqrt(np.sum(shape**2)) + 1e-9)
+    at = int(np.argmax(near))
+    return float(near[at]), at - (size // 2 + _MARGIN)
+
+
+# -- brains -------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Turn:
+    """One exchange of a script."""
+
+    caller: str
+    audio: bytes
+    """How the caller says it: mu-law, 8 kHz."""
+    answer: str | tuple[str, ...]
+    """What the agent says; several texts become several items of one reply."""
+    tool: Calling | None = None
+    """Called before the answer is said; the answer comes when its output is there."""
+    before_tool: str = ""
+    """Said in the same reply as the tool call, before it."""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        return (self.answer,) if isinstance(self.answer, str) else self.answer
+
+
+@attrs.define(eq=False)
+class ScriptBrain:
+    """Follows a list of turns. Which turn it is follows from the history alone: the last thing the caller said, and
+    how often it was said. A last assistant line that was cut is finished, not repeated."""
+
+    turns: Sequence[Turn]
+    lines: Sequence[str] = ()
+    """Further lines of the agent's that it can finish when cut: a greeting, a farewell."""
+    unintelligible: str = "(unintelligible)"
+    unknown: str = "Sorry, I did not understand that."
+    nudge: str = "Are you still there?"
+    """Said when a reply is asked for and nothing is owed."""
+    _listener: Listener | None = None
+    _told: dict[str, None] = attrs.field(factory=dict)
+    """Lines it was made to say: they can be cut too. The latest thousand."""
+
+    def listen(self, audio: Samples) -> str:
+        if self._listener is None:
+            self._listener = Listener([(turn.caller, turn.audio) for turn in self.turns])
+        return " ".join(self._listener.listen(audio)) or self.unintelligible
+
+    def answer(
+        self, history: Sequence[dict[str, Any]], instructions: str, speak_exactly: str | None
+    ) -> Answer:
+        if speak_exactly is not None:
+            self._told[speak_exactly] = None
+            if len(self._told) > 1000:
+                del self._told[next(iter(self._told))]
+            return Answer.say(speak_exactly)
+        talk = [item for item in history if item.get("role") != "system"]
+        if talk and talk[-1].get("role") == "assistant":
+            rest = self._rest_of(talk, instructions)
+            return Answer.say(*rest) if rest else Answer.say(self.nudge)
+        turn = self._turn(talk)
+        if turn is None:
+            return Answer.say(
+                self.unknown if any(item.get("role") == "user" for item in talk) else self.nudge
+            )
+        last_said = max(at for at, item in enumerate(talk) if item.get("role") == "user")
+        after = talk[last_said + 1 :]
+        if turn.tool is not None and not any(item["type"] == "function_call_output" for item in after):
+            spoken = (Spoken(turn.before_tool),) if turn.before_tool and not _assistant_text(after) else ()
+            return Answer((*spoken, turn.tool))
+        return Answer.say(*turn.answers)
+
+    def _turn(self, talk: Sequence[dict[str, Any]]) -> Turn | None:
+        said = [item_text(item) for item in talk if item.get("role") == "user"]
+        for text in reversed(said[-1:]):
+            name = self._known_utterance(text)
+            if name is None:
+                return None
+            times = sum(1 for earlier in said if self._known_utterance(earlier) == name)
+            same = [turn for turn in self.turns if turn.caller == name]
+            return same[min(times, len(same)) - 1]
+        return None
+
+    def _known_utterance(self, text: str) -> str | None:
+        heard = words_of(text)
+        if not heard:
+            return None
+        near = [
+            (difflib.SequenceMatcher(None, heard, words_of(turn.caller)).ratio(), turn) for turn in self.turns
+        ]
+        # Several utterances in one commit: the last one is what wants an answer.
+        ended = [turn for _, turn in near if heard[-len(words_of(turn.caller)) :] == words_of(turn.caller)]
+        if ended:
+            return max(ended, key=lambda turn: len(words_of(turn.caller))).caller
+        best = max(near, key=lambda pair: pair[0], default=None)
+        return best[1].caller if best is not None and best[0] >= 0.7 else None
+
+    def _rest_of(self, talk: Sequence[dict[str, Any]], instructions: str) -> tuple[str, ...]:
+        # A reply may have been several items: everything the agent said since the caller's last word counts.
+        tail: list[str] = []
+        for item in reversed(talk):
+            if item.get("role") == "user":
+                break
+            if item.get("role") == "assistant":
+                tail.insert(0, item_text(item))
+        turn = self._turn(talk)
+        replies: list[tuple[str, ...]] = [] if turn is None else [turn.answers]
+        if turn is not None and turn.tool is None and turn.before_tool:
+            replies.append((turn.before_tool,))
+        quoted = [quoted_line(instructions), *self._told]
+        replies += [(line,) for line in (*self.lines, *quoted) if line]
+        replies += [other.answers for other in self.turns if other is not turn]
+        for heard in (" ".join(tail), tail[-1]):
+            for reply in replies:
+                rest = remainder(heard, " ".join(reply))
+                if rest is not None:
+                    return (rest,)
+        return ()
+
+
+def _assistant_text(items: Sequence[dict[str, Any]]) -> str:
+    return " ".join(item_text(item) for item in items if item.get("role") == "assistant")
+
+
+@attrs.define(eq=False)
+class EchoBrain:
+    """For standing use: no script, no recognition; it says that it heard something, and for how long."""
+
+    heard: str = "(speech)"
+
+    def listen(self, audio: Samples) -> str:
+        return f"{self.heard[:-1]} of {len(audio) / 8000:.1f} seconds)"
+
+    def answer(
+        self, history: Sequence[dict[str, Any]], instructions: str, speak_exactly: str | None
+    ) -> Answer:
+        if speak_exactly is not None:
+            return Answer.say(speak_exactly)
+        said = [item_text(item) for item in history if item.get("role") == "user"]
+        if not said:
+            return Answer.say("Hello. I repeat what I know about what you say.")
+        if found := re.fullmatch(r"\(speech of ([\d.]+) seconds\)", said[-1]):
+            return Answer.say(
+                f"I heard you speak for {found.group(1)} seconds. That was your turn number {len(said)}."
+            )
+        return Answer.say(f"You said: {said[-1]}")
