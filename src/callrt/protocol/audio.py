@@ -1,0 +1,232 @@
+"""Telephone audio: G.711 and its frames, loudness, and the way to 24 kHz and back.
+
+PCM is signed 16 bit, little-endian, mono. G.711 at 8 kHz has one byte per sample: 8 bytes are 1 ms and one
+frame of 20 ms is 160 bytes, so positions are counted in bytes, never in seconds. Samples go through integer
+arithmetic only: the same input gives the same bytes in every chunking.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE_RATE = 8_000
+BYTES_PER_MS = 8
+FRAME_MS = 20
+FRAME_BYTES = FRAME_MS * BYTES_PER_MS
+MULAW_SILENCE = 0xFF
+ALAW_SILENCE = 0xD5
+FLOOR_DBFS = -100.0
+"""What digital silence measures; a mu-law line's quietest step is at -78."""
+VOICED_DBFS = -40.0
+"""Speech on a phone line is around -20, line noise around -55."""
+
+Samples = NDArray[np.int16]
+
+
+# -- G.711 ---------------------------------------------------------------------------------------------
+
+
+def _mulaw_to_linear() -> Samples:
+    code = ~np.arange(256, dtype=np.uint8)
+    magnitude = (((code & 0x0F).astype(np.int32) << 3) + 0x84) << ((code & 0x70) >> 4).astype(np.int32)
+    return np.where(code & 0x80, 0x84 - magnitude, magnitude - 0x84).astype(np.int16)
+
+
+def _alaw_to_linear() -> Samples:
+    code = np.arange(256, dtype=np.uint8) ^ 0x55
+    segment = ((code & 0x70) >> 4).astype(np.int32)
+    step = ((code & 0x0F).astype(np.int32) << 4) + 8
+    magnitude = np.where(segment == 0, step, (step + 0x100) << np.maximum(segment - 1, 0))
+    return np.where(code & 0x80, magnitude, -magnitude).astype(np.int16)
+
+
+def _all_samples() -> NDArray[np.int32]:
+    """Every 16 bit value, at the index of its unsigned twin."""
+    return np.arange(65_536, dtype=np.uint16).view(np.int16).astype(np.int32)
+
+
+def _linear_to_mulaw() -> NDArray[np.uint8]:
+    """Of 14 bits, as the recommendation has it; biased by 33, then segment and step of the magnitude."""
+    value = _all_samples() >> 2
+    magnitude = np.minimum(np.abs(value), 8159) + 33
+    segment = np.searchsorted(0x40 << np.arange(8), magnitude, side="right")
+    code = np.where(segment > 7, 0x7F, (segment << 4) | ((magnitude >> (segment + 1)) & 0x0F))
+    return (code ^ np.where(value < 0, 0x7F, 0xFF)).astype(np.uint8)
+
+
+def _linear_to_alaw() -> NDArray[np.uint8]:
+    """Of 13 bits; the first two segments share a step, and every second bit goes inverted."""
+    value = _all_samples() >> 3
+    magnitude = np.where(value < 0, -value - 1, value)
+    segment = np.searchsorted(0x20 << np.arange(8), magnitude, side="right")
+    code = (segment << 4) | ((magnitude >> np.maximum(segment, 1)) & 0x0F)
+    return (code ^ np.where(value < 0, 0x55, 0xD5)).astype(np.uint8)
+
+
+_FROM_MULAW = _mulaw_to_linear()
+_FROM_ALAW = _alaw_to_linear()
+_TO_MULAW = _linear_to_mulaw()
+_TO_ALAW = _linear_to_alaw()
+_ENERGY = _FROM_MULAW.astype(np.int64) ** 2
+
+
+def mulaw_decode(data: bytes) -> Samples:
+    """One sample per byte."""
+    return _FROM_MULAW[np.frombuffer(data, np.uint8)]
+
+
+def mulaw_encode(samples: Samples) -> bytes:
+    """One byte per sample."""
+    return _TO_MULAW[samples.astype(np.int16, copy=False).view(np.uint16)].tobytes()
+
+
+def alaw_decode(data: bytes) -> Samples:
+    """One sample per byte."""
+    return _FROM_ALAW[np.frombuffer(data, np.uint8)]
+
+
+def alaw_encode(samples: Samples) -> bytes:
+    """One byte per sample."""
+    return _TO_ALAW[samples.astype(np.int16, copy=False).view(np.uint16)].tobytes()
+
+
+def pcm_decode(data: bytes) -> Samples:
+    """Little-endian 16 bit PCM; an odd last byte is left out."""
+    return np.frombuffer(data[: len(data) & ~1], np.dtype("<i2")).astype(np.int16, copy=False)
+
+
+def pcm_encode(samples: Samples) -> bytes:
+    return samples.astype("<i2", copy=False).tobytes()
+
+
+def silence(ms: int, encoding: Literal["mulaw", "alaw"] = "mulaw") -> bytes:
+    """So many milliseconds of digital silence at 8 kHz."""
+    return bytes([MULAW_SILENCE if encoding == "mulaw" else ALAW_SILENCE]) * (ms * BYTES_PER_MS)
+
+
+def rms_dbfs(mulaw: bytes) -> float:
+    """Loudness of mu-law audio in dB of full scale: 0 is a full-scale square wave, -3 a full-scale tone."""
+    if not mulaw:
+        return FLOOR_DBFS
+    mean = float(_ENERGY[np.frombuffer(mulaw, np.uint8)].sum()) / len(mulaw)
+    return max(10 * math.log10(mean / 32_768**2), FLOOR_DBFS) if mean > 0 else FLOOR_DBFS
+
+
+def is_voiced(mulaw: bytes, threshold_dbfs: float = VOICED_DBFS) -> bool:
+    """Is there somebody speaking, rather than a line? A measure of loudness, not of speech."""
+    return rms_dbfs(mulaw) >= threshold_dbfs
+
+
+# -- frames --------------------------------------------------------------------------------------------
+
+
+class Framer:
+    """Any bytes in, whole frames out; the rest waits for more. Odd chunks would be heard as jitter."""
+
+    def __init__(self, frame_bytes: int = FRAME_BYTES, pad: int = MULAW_SILENCE) -> None:
+        self._frame_bytes = frame_bytes
+        self._pad = bytes([pad])
+        self._rest = b""
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait: fewer than a frame."""
+        return len(self._rest)
+
+    def push(self, data: bytes) -> bytes:
+        """All whole frames that there are now, in one piece; may be b""."""
+        data = self._rest + data
+        whole = len(data) - len(data) % self._frame_bytes
+        self._rest = data[whole:]
+        return data[:whole]
+
+    def flush(self) -> bytes:
+        """The end of an utterance: what waits, filled up to one frame, or b""."""
+        rest, self._rest = self._rest, b""
+        return rest + self._pad * (-len(rest) % self._frame_bytes)
+
+    def clear(self) -> None:
+        """Forget what waits: it will not be said."""
+        self._rest = b""
+
+
+# -- sample rates --------------------------------------------------------------------------------------
+
+HALF_WIDTH = 16
+"""Of the filter, in samples of the lower rate. 2 ms at 8 kHz: flat up to 3.4 kHz, -70 dB from 4.6 kHz on."""
+_ATTENUATION_DB = 70.0
+_SCALE_BITS = 18
+
+
+class Resampler:
+    """Streaming change of the sample rate by a linear-phase polyphase filter. One per direction and stream.
+
+    The output is late by :attr:`delay_samples`; :meth:`flush` brings out what is still inside. Gain is 1, and
+    cutting the input into other chunks changes no bit of the output.
+    """
+
+    def __init__(self, source_rate: int, target_rate: int) -> None:
+        if source_rate <= 0 or target_rate <= 0:
+            raise ValueError("a sample rate is a positive number of Hz")
+        common = math.gcd(source_rate, target_rate)
+        self._up, self._down = target_rate // common, source_rate // common
+        center = HALF_WIDTH * max(self._up, self._down)
+        self.delay_samples = center / self._down
+        """How late the output is, in samples of the target rate; whole for 8 kHz and 24 kHz."""
+        self._tail_samples = -(-center // self._up)
+        self._phases = _polyphase(center, self._up, self._down)
+        self._history = np.zeros(self._phases.shape[1] - 1, np.int64)
+        self._next = 0
+        self._odd = b""
+
+    def push(self, pcm: bytes) -> bytes:
+        """PCM in, PCM out. An odd byte waits for its other half."""
+        data = self._odd + pcm
+        even = len(data) & ~1
+        self._odd = data[even:]
+        return pcm_encode(self._filter(pcm_decode(data[:even])))
+
+    def flush(self) -> bytes:
+        """The end of the input: what the filter still holds. Then it is as new."""
+        tail = self._filter(np.zeros(self._tail_samples, np.int16))
+        self._history[:] = 0
+        self._next = 0
+        self._odd = b""
+        return pcm_encode(tail)
+
+    def _filter(self, samples: Samples) -> Samples:
+        count = len(samples)
+        line = np.concatenate([self._history, samples.astype(np.int64)])
+        # Output m lies at m * down on the grid that has `up` points per input sample.
+        grid = np.arange(self._next, count * self._up, self._down)
+        if count:
+            self._next = self._next + len(grid) * self._down - count * self._up
+            self._history = line[count:].copy()
+        if not len(grid):
+            return np.zeros(0, np.int16)
+        taps = self._phases.shape[1]
+        windows = np.lib.stride_tricks.sliding_window_view(line, taps)
+        total = np.einsum("ij,ij->i", windows[grid // self._up], self._phases[grid % self._up])
+        rounded = (total + (1 << (_SCALE_BITS - 1))) >> _SCALE_BITS
+        clipped: Samples = np.clip(rounded, -32_768, 32_767).astype(np.int16)
+        return clipped
+
+
+def _polyphase(center: int, up: int, down: int) -> NDArray[np.int64]:
+    """Rows are phases, columns go from the oldest sample to the newest; each row sums to exactly 1."""
+    offsets = np.arange(2 * center + 1) - center
+    width = max(up, down)
+    kernel = np.sinc(offsets / width) * np.kaiser(2 * center + 1, 0.1102 * (_ATTENUATION_DB - 8.7))
+    taps = -(-len(kernel) // up)
+    padded = np.zeros(taps * up)
+    padded[: len(kernel)] = kernel
+    phases = padded.reshape(taps, up).T[:, ::-1]
+    unit = phases / phases.sum(axis=1, keepdims=True)
+    scaled: NDArray[np.int64] = np.rint(unit * (1 << _SCALE_BITS)).astype(np.int64)
+    largest = np.abs(scaled).argmax(axis=1)
+    scaled[np.arange(up), largest] += (1 << _SCALE_BITS) - scaled.sum(axis=1)
+    return scaled
