@@ -1,0 +1,435 @@
+"""The call: its tree of actors, and the director that decides when it ends.
+
+The director is the task of the call itself, above the tree. It owns the carrier's socket and the lease, hears
+what the actors report (``Line.notify``), asks the pure machine ``protocol/conduct.py`` for a verdict, and
+speaks the last words when the tree is gone. Whatever happens below, a call that has begun here ends with an
+outcome in the journal, or is another process's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import trio
+
+from callrt.actors import line as at
+from callrt.actors.builtins import Builtins
+from callrt.actors.carrier import run_carrier
+from callrt.actors.farewell import give_transcript, hand_over, speak_last
+from callrt.actors.journal import run_journal
+from callrt.actors.line import Line, Stream, make_ladder
+from callrt.actors.log import CallLog
+from callrt.actors.model import run_model
+from callrt.actors.playback import run_playback
+from callrt.actors.ports import CallPlan, CallPorts
+from callrt.actors.tool_runner import ToolPort
+from callrt.actors.tools import ToolDesk
+from callrt.journal.errors import JournalUnavailable, StreamRefused
+from callrt.policy import facts, limits, tree
+from callrt.protocol.call_state import CallState
+from callrt.protocol.conduct import Conduct, ConductLimits, End, Transfer, Verdict
+from callrt.protocol.faults import FaultKind
+from callrt.protocol.records import ActorRestarted, CallEnded, StreamDetached, StreamOffered
+from callrt.protocol.tools import CallFacts
+from callrt.supervision import ChildSpec, Escalation, Report, Supervisor
+from callrt.supervision import reports as rep
+
+LEAVES = frozenset(("playback", "model", "carrier", "journal", "tools"))
+
+
+class Call:
+    """One live call in this process. Made by the desk; ``run`` is its actor."""
+
+    def __init__(
+        self,
+        state: CallState,
+        plan: CallPlan,
+        ports: CallPorts,
+        tools: Mapping[str, ToolPort],
+        *,
+        recovered: bool = False,
+    ) -> None:
+        now = trio.current_time()
+        self.call_sid = state.call_sid
+        self.plan = plan
+        self.ports = ports
+        self.recovered = recovered
+        self.log = CallLog(
+            state.call_sid,
+            ports.journal,
+            ports.now,
+            state,
+            on_trouble=self._journal_trouble,
+            on_fenced=self._fenced,
+        )
+        rng = ports.rng(f"call/{state.call_sid}")
+        self.line = Line(state.call_sid, plan, ports, self.log, make_ladder(plan, rng), rng)
+        self.line.heard_until = 0
+        resilience = plan.resilience
+        age = max(0.0, ports.now() - state.started_at) if state.started_at is not None else 0.0
+        self.conduct = Conduct(
+            started_at=now - min(age, resilience.max_call_seconds),
+            limits=ConductLimits(
+                carrier_return=resilience.carrier_return_seconds,
+                max_silence=resilience.max_silence_seconds,
+                max_call=resilience.max_call_seconds,
+                hangup_grace=min(limits.HANGUP_GRACE, resilience.carrier_return_seconds),
+            ),
+            can_transfer=plan.agent.transfer_to is not None,
+        )
+        if recovered:
+            self.conduct.asked(now)
+        self.builtins = Builtins(self.line, self.conduct)
+        self.line.tools = ToolDesk(
+            tools,
+            call=CallFacts(state.call_sid, state.caller, plan.agent.name),
+            journal=self.log,
+            settings=resilience,
+            on_output=self.builtins.on_output,
+            on_filler=lambda text: None,
+            builtins=self.builtins.specs(),
+            on_builtin=self.builtins.use,
+            facts=ports.observe,
+        )
+        self.ended = trio.Event()
+        """The outcome is recorded (or the call is another's), and nothing more is spoken."""
+        self.supervisor: Supervisor | None = None
+        self._next_generation = max(state.offered_generation, state.attached_generation) + 1
+        self._used_generation = state.attached_generation
+        self._lost_at: float | None = None
+        self._tree_over = False
+        self._action_after_end = trio.Event()
+        self._journal_warned = False
+
+    # -- what the desk asks ---------------------------------------------------------------------------------
+
+    @property
+    def live(self) -> bool:
+        return not self.ended.is_set()
+
+    @property
+    def ending(self) -> bool:
+        """There is a verdict: the call says its last words, and takes no new stream."""
+        return self.conduct.final is not None
+
+    def view(self) -> dict[str, Any]:
+        """For operators: no numbers, no words."""
+        line, state = self.line, self.log.state
+        return {
+            "call_sid": self.call_sid,
+            "agent": self.plan.agent.name,
+            "turn": line.turn.state.value,
+            "streaming": line.stream is not None,
+            "streams": len(state.streams),
+            "model_live": line.link is not None and line.link.live,
+            "model_sessions": len(state.model_sessions),
+            "restarts": len(state.restarts),
+            "tools_running": line.tools.pending(),
+        }
+
+    def may_attach(self, generation: int) -> bool:
+        return self.live and not self.ending and self._used_generation < generation < self._next_generation
+
+    async def offer(self) -> int:
+        """A new stream is about to be offered to the carrier: the call goes on. Returns its generation."""
+        self.conduct.asked(trio.current_time())
+        self.line.director_wake.set()
+        generation = self._next_generation
+        self._next_generation += 1
+        await self.log.commit_if_possible(StreamOffered(generation=generation))
+        return generation
+
+    async def attach(self, stream: Stream) -> None:
+        """The stream is there; returns when it is over. A newer stream retires an older one. Raises StreamRefused.
+
+        If cancelled: the stream is dead, the call is not."""
+        if not self.live or stream.generation <= self._used_generation:
+            raise StreamRefused(self.call_sid, stream.generation, self._used_generation)
+        self._used_generation = stream.generation
+        self._next_generation = max(self._next_generation, stream.generation + 1)
+        try:
+            epoch = await self.ports.journal.attach(self.call_sid, stream.stream_sid, stream.generation)
+        except JournalUnavailable:
+            self._journal_trouble()
+            epoch = None
+        if not self.live or stream.generation < self._used_generation:
+            raise StreamRefused(self.call_sid, stream.generation, self._used_generation)
+        self.log.attached(stream.stream_sid, stream.generation, epoch)
+        self._take(stream)
+        try:
+            await stream.over.wait()
+        except trio.Cancelled:
+            self._drop(stream, "cancelled")
+            raise
+
+    def carrier_over(self) -> None:
+        """The carrier says that the call has ended."""
+        self.conduct.carrier_over()
+        self.line.director_wake.set()
+
+    def asked_after_end(self) -> None:
+        self._action_after_end.set()
+
+    def finish(self, outcome: str, spoken: str | None) -> None:
+        """End for a reason of the service's own."""
+        self.conduct.finish(outcome, spoken)
+        self.line.director_wake.set()
+
+    # -- the actor --------------------------------------------------------------------------------------------
+
+    async def run(self, ctx: object = None, *, task_status: trio.TaskStatus[Call]) -> None:
+        """Start function. If cancelled: the tree stops in order, the socket is dropped, the journal keeps the call
+        alive: another process may take it up."""
+        self.ports.observe(facts.CallStarted(self.call_sid))
+        released = True
+        try:
+            async with trio.open_nursery() as nursery:
+                if self.recovered:
+                    self.line.fault(FaultKind.PROCESS_DIED)
+                    self.line.tools.recover(self.log.state.tools)
+                nursery.start_soon(self._run_tree)
+                task_status.started(self)
+                verdict = await self._direct()
+                if verdict is not None:
+                    released = False
+                    await self._carry_out(verdict)
+                nursery.cancel_scope.cancel()
+        finally:
+            self.ended.set()
+            self.line.over.set()
+            if not released:
+                self.line.tools.end()
+            self.log.flush()
+            if self.line.stream is not None:
+                stream = self.line.stream
+                self.line.stream = None
+                stream.transport.abort()
+                stream.over.set()
+            if released:
+                self.ports.observe(facts.CallReleased(self.call_sid))
+
+    async def _direct(self) -> Verdict | None:
+        """Until there is a verdict; None when the call is another process's."""
+        line, conduct = self.line, self.conduct
+        while True:
+            while line.notices:
+                if not await self._heed(line.notices.popleft()):
+                    return None
+            now = trio.current_time()
+            busy = line.turn.owed or not line.voice.silent
+            conduct.active(max(line.active_at, now if busy and conduct.streaming else line.active_at))
+            verdict = conduct.verdict(now, silent=line.voice.silent)
+            if verdict is not None:
+                return verdict
+            due = conduct.deadline
+            if conduct.streaming and not line.voice.silent:
+                due = min(due, max(now + 0.02, line.voice.silent_at))
+            await line.director_wake.wait(due)
+
+    async def _heed(self, notice: at.Notice) -> bool:
+        match notice:
+            case at.Lost(stream, kind, reason):
+                await self._stream_lost(stream, kind, reason)
+            case at.Wish(verdict):
+                self.conduct.wish(verdict, self.line.voice.silent_at)
+            case at.CallerActive():
+                self.builtins.taken_back()
+            case at.Fenced():
+                return False
+        return True
+
+    # -- streams ----------------------------------------------------------------------------------------------
+
+    def _take(self, stream: Stream) -> None:
+        """Whoever spoke before on this line is retired; the new stream goes on where the caller's ear is."""
+        old = self.line.stream
+        if old is not None:
+            self._drop(old, "retired")
+        self.line.stream = stream
+        self.conduct.attached(trio.current_time())
+        self.line.active()
+        if self._lost_at is not None:
+            self.ports.observe(facts.CarrierRecovered(trio.current_time() - self._lost_at))
+            self._lost_at = None
+        self.line.voice.attach(stream.generation)
+        self.line.stream_ready.set()
+        self.line.director_wake.set()
+
+    def _drop(self, stream: Stream, reason: str) -> None:
+        if self.line.stream is stream:
+            self.line.voice.detach(None)
+            self.line.stream = None
+            self.conduct.detached(trio.current_time(), "lost")
+            self.line.director_wake.set()
+        self.log.write(
+            StreamDetached(stream_sid=stream.stream_sid, generation=stream.generation, reason=reason)
+        )
+        stream.transport.abort()
+        stream.over.set()
+
+    async def _stream_lost(self, stream: Stream, kind: FaultKind, reason: str) -> None:
+        """A stream has ended; the voice knows already."""
+        now = trio.current_time()
+        self.log.write(
+            StreamDetached(stream_sid=stream.stream_sid, generation=stream.generation, reason=reason)
+        )
+        if self.line.stream is not None:
+            return  # a newer one is there
+        if self._lost_at is None:
+            self._lost_at = now
+        self.line.fault(kind, reason)
+        self.conduct.detached(now, "stopped" if kind is FaultKind.CARRIER_STOPPED else "lost")
+        if kind is FaultKind.CARRIER_STALLED:
+            # The carrier may still believe in the dead stream: only a new document ends that.
+            with trio.move_on_after(5):
+                await self._try_rest(self.ports.rest.ask_again(self.call_sid))
+
+    # -- the tree -----------------------------------------------------------------------------------------------
+
+    async def _run_tree(self) -> None:
+        self.supervisor = self._tree()
+        outcome = "failed"
+        try:
+            await self.supervisor.run()
+        except* Escalation as group:
+            outcome = "model_unavailable" if self.line.ladder.losses else "failed"
+            self.line.report("error", f"the call's actors gave up ({type(group.exceptions[0]).__name__})")
+        if not self.ended.is_set() and not self.line.over.is_set():
+            self._tree_over = True
+            self.conduct.gave_up(outcome)
+            self.line.director_wake.set()
+
+    def _tree(self) -> Supervisor:
+        line, rng = self.line, self.line.rng
+        talk = Supervisor(
+            [
+                ChildSpec("playback", partial(_bare, run_playback, line), shutdown=tree.SHUTDOWN_SECONDS),
+                ChildSpec("model", partial(_bare, run_model, line), shutdown=tree.SHUTDOWN_SECONDS),
+                ChildSpec(
+                    "carrier",
+                    partial(_bare, run_carrier, line),
+                    restart="transient",
+                    significant=True,
+                    shutdown=tree.SHUTDOWN_SECONDS,
+                ),
+            ],
+            strategy=tree.TALK.strategy,
+            max_restarts=tree.TALK.budget.restarts,
+            period=tree.TALK.budget.seconds,
+            auto_shutdown="any_significant",
+            name="talk",
+            rng=rng,
+            reports=self._on_report,
+        )
+        return Supervisor(
+            [
+                ChildSpec("journal", partial(_bare, run_journal, self.log), shutdown=tree.SHUTDOWN_SECONDS),
+                ChildSpec("tools", line.tools.run, shutdown=tree.SHUTDOWN_SECONDS),
+                ChildSpec("talk", talk.run, restart="transient", significant=True, kind="supervisor"),
+            ],
+            strategy=tree.CALL.strategy,
+            max_restarts=tree.CALL.budget.restarts,
+            period=tree.CALL.budget.seconds,
+            auto_shutdown="any_significant",
+            name="call",
+            rng=rng,
+            reports=self._on_report,
+        )
+
+    def _on_report(self, report: Report) -> None:
+        if isinstance(report, rep.Restarting) and report.id in LEAVES:
+            actor = str(report.id)
+            self.log.write(ActorRestarted(actor=actor, reason=str(report.reason)[:80]))
+            self.ports.observe(facts.ActorRestarted(actor, _word(str(report.reason))))
+        elif isinstance(report, rep.Escalated):
+            self.ports.observe(facts.ActorEscalated(str(report.id)))
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, verdict: Verdict) -> None:
+        """Last words, the record, the socket. Bounded: a call ends soon after its verdict whatever hangs."""
+        line = self.line
+        line.over.set()
+        if self.supervisor is not None:
+            self.supervisor.stop()
+            with trio.move_on_after(2 * tree.SHUTDOWN_SECONDS):
+                await self.supervisor.wait_stopped()
+        hurry = isinstance(verdict, End) and verdict.outcome == "max_duration"
+        if verdict.line is not None and line.stream is not None:
+            await speak_last(line, verdict.line, hurry=hurry)
+        if isinstance(verdict, Transfer):
+            await hand_over(line, verdict.reason)
+            outcome = "transferred"
+        else:
+            outcome = verdict.outcome
+        with trio.move_on_after(3):
+            await self.log.commit_if_possible(CallEnded(outcome=outcome))
+        if self.log.state.outcome is None and not self.log.fenced:
+            self.log.write(CallEnded(outcome=outcome))
+        self.ports.observe(facts.CallEnded(outcome, self.call_sid))
+        self.ended.set()
+        stream = line.stream
+        line.stream = None
+        if stream is not None:
+            self.log.write(
+                StreamDetached(stream_sid=stream.stream_sid, generation=stream.generation, reason="ended")
+            )
+            self.log.flush()
+            with trio.move_on_after(2):
+                await stream.transport.aclose(1000)
+            stream.transport.abort()
+            stream.over.set()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(self._tell_carrier, outcome, closed=stream is not None))
+            if isinstance(verdict, Transfer):
+                nursery.start_soon(give_transcript, line)
+
+    async def _tell_carrier(self, outcome: str, *, closed: bool) -> None:
+        """A closed stream makes the carrier ask what comes next. One that does not ask is told over REST."""
+        if outcome == "caller_hung_up":
+            return
+        if closed:
+            with trio.move_on_after(limits.END_ACTION_GRACE):
+                await self._action_after_end.wait()
+                return
+        with trio.move_on_after(5):
+            if outcome == "transferred":
+                await self._try_rest(self.ports.rest.ask_again(self.call_sid))
+            else:
+                await self._try_rest(self.ports.rest.hang_up(self.call_sid))
+
+    async def _try_rest(self, request: Any) -> None:
+        try:
+            await request
+        except Exception as error:
+            self.line.report("warning", f"the carrier's REST interface did not help ({type(error).__name__})")
+
+    # -- the journal ------------------------------------------------------------------------------------------------
+
+    def _journal_trouble(self) -> None:
+        self.line.fault(FaultKind.JOURNAL_UNAVAILABLE)
+        if not self._journal_warned:
+            self._journal_warned = True
+            self.line.report("error", "the journal cannot be written; the call goes on without it")
+
+    def _fenced(self) -> None:
+        """Another process has the call: this one falls silent at once."""
+        stream = self.line.stream
+        self.line.stream = None
+        if stream is not None:
+            stream.transport.abort()
+            stream.over.set()
+        self.line.notify(at.Fenced())
+
+
+async def _bare(
+    start: Callable[..., Any], subject: object, ctx: object, *, task_status: trio.TaskStatus[None]
+) -> None:
+    await start(subject, ctx, task_status=task_status)
+
+
+def _word(reason: str) -> str:
+    """The first word of a reason: a metric's label."""
+    return reason.split()[0].rstrip(":")[:40] if reason.split() else "unknown"

@@ -1,0 +1,104 @@
+"""The carrier actor: the ear. Sole reader of the caller's socket, stream after stream, until the call is over."""
+
+from __future__ import annotations
+
+import trio
+
+from callrt.actors.line import CallerActive, Line, Lost, Stream
+from callrt.policy import limits
+from callrt.protocol.carriers import events as ev
+from callrt.protocol.faults import FaultKind
+from callrt.protocol.records import DigitReceived
+from callrt.supervision import Context
+from callrt.wire.transport import TransportClosed
+
+BATCH = 64
+
+SECOND_LOOK = 0.5
+"""After the media gap's limit: a process that was frozen finds the missing media in its socket."""
+
+
+async def run_carrier(line: Line, ctx: Context[object], *, task_status: trio.TaskStatus[None]) -> None:
+    """Start function of the child ``carrier``. Returns when the call has no further use for a carrier. If cancelled:
+    the stream stays open and unread; a successor reads on."""
+    task_status.started()
+    while True:
+        stream = line.stream
+        if stream is not None:
+            await _listen(line, stream)
+        elif line.over.is_set():
+            return
+        else:
+            await line.stream_ready.wait()
+
+
+async def _listen(line: Line, stream: Stream) -> None:
+    """Until this stream is no longer the line's."""
+    while line.stream is stream:
+        deadline = stream.last_media_at + limits.CARRIER_STALLED_AFTER
+        message: str | bytes | None = None
+        try:
+            with trio.move_on_at(deadline):
+                message = await stream.transport.receive()
+            if message is None:
+                with trio.move_on_after(SECOND_LOOK):
+                    message = await stream.transport.receive()
+        except TransportClosed as closed:
+            _closed(line, stream, closed)
+            return
+        if message is None:
+            _lost(line, stream, FaultKind.CARRIER_STALLED, "stalled")
+            stream.transport.abort()
+            return
+        hear(line, stream, message)
+        for _ in range(BATCH):
+            if line.stream is not stream:
+                return
+            try:
+                message = stream.transport.receive_nowait()
+            except trio.WouldBlock:
+                break
+            except TransportClosed as closed:
+                _closed(line, stream, closed)
+                return
+            hear(line, stream, message)
+
+
+def hear(line: Line, stream: Stream, message: str | bytes) -> None:
+    """One message of the carrier's, to its end. Never raises for anything that a carrier can send."""
+    event = stream.codec.decode(message)
+    match event:
+        case ev.AudioReceived():
+            stream.last_media_at = trio.current_time()
+            line.hear(event.payload, event.missing_ms)
+        case ev.MarkEchoed():
+            line.voice.on_mark(event.name)
+        case ev.DigitPressed():
+            line.active()
+            line.log.write(DigitReceived())
+            line.notify(CallerActive())
+            if line.link is not None:
+                line.link.digit(event.digit)
+        case ev.StreamStopped():
+            stream.stopped = True
+            _lost(line, stream, FaultKind.CARRIER_STOPPED, "stopped")
+        case ev.BadMessage():
+            line.bad("carrier", event.reason)
+        case _:
+            pass
+
+
+def _closed(line: Line, stream: Stream, closed: TransportClosed) -> None:
+    if line.stream is stream:
+        _lost(line, stream, FaultKind.CARRIER_LOST, "closed" if closed.code is not None else "reset")
+
+
+def _lost(line: Line, stream: Stream, kind: FaultKind, reason: str) -> None:
+    """The stream is over for the line, at once; what follows is the director's business."""
+    if line.stream is not stream:
+        return
+    evidence = stream.last_media_at if kind is FaultKind.CARRIER_STALLED else None
+    line.voice.detach(evidence)
+    line.stream = None
+    stream.over.set()
+    line.notify(Lost(stream, kind, reason))

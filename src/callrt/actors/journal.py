@@ -1,0 +1,16 @@
+"""The journal actor of one call: hands the call's records on, in order, off the audio path."""
+
+from __future__ import annotations
+
+import trio
+
+from callrt.actors.log import CallLog
+from callrt.supervision import Context
+
+
+async def run_journal(log: CallLog, ctx: Context[object], *, task_status: trio.TaskStatus[None]) -> None:
+    """Start function of the child ``journal``. If cancelled: records stay queued in the log, for a successor."""
+    task_status.started()
+    while True:
+        log.flush()
+        await log.wake.wait()

@@ -1,0 +1,273 @@
+"""The line: what the actors of one call share, and nothing else. It outlives every one of them.
+
+Each part has one owner: ``voice`` belongs to playback, ``link`` to model, ``stream`` to the call (which lends
+it to carrier and playback). The others reach it through synchronous methods, in the same task switch: that is
+what keeps a frame's way short. What must survive an actor (the history, the caller's audio that no session
+has turned into words, the rung of the ladder) is here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from callrt.actors.log import CallLog
+from callrt.actors.ports import CallPlan, CallPorts, CarrierCodec
+from callrt.actors.tools import ToolDesk
+from callrt.actors.voice import Voice
+from callrt.actors.wake import Wake
+from callrt.policy import facts, limits
+from callrt.protocol.carriers.events import ClearAudio
+from callrt.protocol.comfort import ComfortPlan
+from callrt.protocol.conduct import Verdict
+from callrt.protocol.ear import Ear
+from callrt.protocol.faults import FaultKind
+from callrt.protocol.ladder import Ladder
+from callrt.protocol.playback import Mouth
+from callrt.protocol.records import AgentSaid, FaultSeen
+from callrt.protocol.transcript import Transcript
+from callrt.protocol.turn import Turn
+from callrt.protocol.uplink import BYTES_PER_MS, Uplink
+from callrt.wire.transport import Transport
+
+
+@attrs.define(eq=False)
+class Stream:
+    """One carrier stream, from its start message to its end."""
+
+    stream_sid: str
+    generation: int
+    transport: Transport
+    codec: CarrierCodec
+    attached_at: float
+    last_media_at: float
+    over: trio.Event = attrs.field(factory=trio.Event)
+    stopped: bool = False
+
+
+@attrs.frozen
+class Lost:
+    """What the director is told when a stream has ended."""
+
+    stream: Stream
+    kind: FaultKind
+    reason: str
+
+
+@attrs.frozen
+class Wish:
+    """A built-in tool asks for the end of the agent's part."""
+
+    verdict: Verdict
+
+
+@attrs.frozen
+class CallerActive:
+    """The caller spoke: a wish of the agent's that was not carried out yet is void."""
+
+
+@attrs.frozen
+class Fenced:
+    """Another process owns the call."""
+
+
+Notice = Lost | Wish | CallerActive | Fenced
+
+
+class LinkPort:
+    """The model's side of the line while a session is up; ``actors/link.py`` implements it."""
+
+    live: bool = False
+
+    def append(self, audio: bytes) -> None:
+        raise NotImplementedError
+
+    def digit(self, digit: str) -> None:
+        raise NotImplementedError
+
+    def played_out(self) -> None:
+        raise NotImplementedError
+
+    def tool_output(self, call_id: str, output: str, *, reply: bool) -> None:
+        raise NotImplementedError
+
+
+@attrs.define(eq=False)
+class Line:
+    call_sid: str
+    plan: CallPlan
+    ports: CallPorts
+    log: CallLog
+    ladder: Ladder
+    rng: random.Random
+    voice: Voice = attrs.field(init=False)
+    tools: ToolDesk = attrs.field(init=False)
+    transcript: Transcript = attrs.field(factory=Transcript)
+    uplink: Uplink = attrs.field(init=False)
+    ear: Ear = attrs.field(factory=Ear)
+    turn: Turn = attrs.field(factory=Turn)
+    link: LinkPort | None = None
+    stream: Stream | None = None
+    stream_ready: Wake = attrs.field(factory=Wake)
+    over: trio.Event = attrs.field(factory=trio.Event)
+    """The call has no further use for a carrier: the carrier actor ends in good order."""
+    voice_wake: Wake = attrs.field(factory=Wake)
+    notices: deque[Notice] = attrs.field(factory=lambda: deque(maxlen=256))
+    director_wake: Wake = attrs.field(factory=Wake)
+    model_lost_at: float | None = None
+    reconnect_at: float = 0.0
+    afresh: bool = False
+    """The provider choked on the history: the next session gets a summary instead."""
+    sessions: int = 0
+    heard_until: int = 0
+    """Uplink position up to which the last session had turned the caller's audio into turns."""
+    speech_from: int | None = None
+    """Uplink position at which the caller's present utterance began."""
+    turn_audio: dict[str, tuple[int, int]] = attrs.field(factory=dict)
+    """Uplink ranges of turns whose words are not known yet; bounded by ``TURNS_HELD``."""
+    partial: dict[str, None] = attrs.field(factory=dict)
+    """Agent's items whose generation was cut by a loss: never complete, whatever is heard of them."""
+    bad_input: dict[tuple[str, str], int] = attrs.field(factory=dict)
+    active_at: float = attrs.field(factory=trio.current_time)
+    replay_ids: itertools.count[int] = attrs.field(factory=lambda: itertools.count(1))
+
+    TURNS_HELD = 8
+
+    def __attrs_post_init__(self) -> None:
+        self.uplink = Uplink(keep_ms=limits.UPLINK_HELD_MS)
+        self.new_voice()
+
+    def new_voice(self) -> None:
+        """A fresh mouth: at the beginning, and after a crash that may have left the old one inconsistent."""
+        comfort = ComfortPlan(after=self.plan.resilience.comfort_after_ms / 1000)
+        self.voice = Voice(
+            self,
+            self.ports.comfort(self.plan.agent.language),
+            Mouth(),
+            comfort,
+            self.voice_wake.set,
+        )
+
+    def renew_voice(self) -> None:
+        """After a crash of playback: a new mouth on the same stream."""
+        stream = self.stream
+        waiting = self.voice.comfort.known_at is not None
+        self.new_voice()
+        if stream is not None:
+            stream.transport.send_nowait(stream.codec.encode(ClearAudio()))
+            self.voice.attach(stream.generation)
+        if waiting or self.turn.owed:
+            self.voice.owe(None)
+            self.voice.trouble()
+
+    # -- the caller's audio ------------------------------------------------------------------------------
+
+    def hear(self, payload: bytes, missing_ms: int) -> None:
+        """One frame from the caller: to the model if one listens, and kept in any case for one that will."""
+        self.uplink.hear(payload, missing_ms)
+        link = self.link
+        if link is not None and link.live:
+            if missing_ms:
+                payload = b"\xff" * (missing_ms * BYTES_PER_MS) + payload
+            link.append(payload)
+        elif self.ear.hear(payload):
+            # He spoke to nobody, and has finished: now he waits for a reply.
+            self.voice.owe(trio.current_time())
+            self.voice.trouble()
+
+    def hold_audio(self) -> None:
+        """Recompute from where the caller's audio may still be needed."""
+        needed = [begin for begin, _ in self.turn_audio.values()]
+        if self.speech_from is not None:
+            needed.append(self.speech_from)
+        if self.link is None or not self.link.live:
+            needed.append(self.heard_until)
+        self.uplink.need_from(min(needed) if needed else None)
+
+    # -- small services to the actors ----------------------------------------------------------------------
+
+    def observe(self, fact: facts.Fact) -> None:
+        self.ports.observe(fact)
+
+    def report(self, level: str, sentence: str) -> None:
+        self.ports.report(self.call_sid, level, sentence)
+
+    def bad(self, source: str, reason: str) -> None:
+        """Count bad input; the first of its kind in a call is reported."""
+        key = (source, reason)
+        seen = self.bad_input.get(key, 0)
+        self.bad_input[key] = seen + 1
+        if source in ("carrier", "model"):
+            self.observe(facts.BadInput("carrier" if source == "carrier" else "model", reason))
+        if not any(other for (name, _), other in self.bad_input.items() if name == source and other) or (
+            sum(n for (name, _), n in self.bad_input.items() if name == source) == 1
+        ):
+            self.report(
+                "warning", f"the {source} sent a message that was not understood ({reason}); it was skipped"
+            )
+            self.fault(FaultKind.BAD_INPUT, f"{source} {reason}")
+
+    def fault(self, kind: FaultKind, detail: str = "") -> None:
+        self.log.write(FaultSeen(fault=kind.value, turn=self.turn.state.value, detail=detail[:80]))
+
+    def notify(self, notice: Notice) -> None:
+        self.notices.append(notice)
+        self.director_wake.set()
+
+    def active(self) -> None:
+        """Somebody speaks: silence counts from here."""
+        self.active_at = trio.current_time()
+
+    def played_out(self) -> None:
+        self.active()
+        if self.link is not None:
+            self.link.played_out()
+        self.director_wake.set()
+
+    def first_audio(self, now: float) -> None:
+        """The first audio of a reply is on the wire."""
+        if self.model_lost_at is not None:
+            self.observe(facts.ModelRecovered(max(0.0, now - self.model_lost_at)))
+            self.model_lost_at = None
+
+    def is_partial(self, item: str) -> bool:
+        return item in self.partial
+
+    def mark_partial(self, item: str) -> None:
+        self.partial[item] = None
+        while len(self.partial) > 64:
+            del self.partial[next(iter(self.partial))]
+
+    def expected(self) -> dict[str, str]:
+        """Agent's items that are still being played, with the words that will have been heard when they are."""
+        now = trio.current_time()
+        return {
+            item.item_id: self.transcript.expected_text(item.item_id)
+            for item in self.voice.mouth.items(now)
+            if not item.complete and not item.cut and item.received_ms > 0
+        }
+
+    def note_expected(self) -> None:
+        """An item that has arrived and not begun to be heard is not in the history yet: give it its place."""
+        known = {line.item_id for line in self.log.state.lines}
+        for item in self.expected():
+            if item not in known:
+                self.log.write(AgentSaid(item_id=item, text="", heard_ms=0))
+
+
+def make_ladder(plan: CallPlan, rng: random.Random) -> Ladder:
+    resilience = plan.resilience
+    return Ladder(
+        retries=resilience.model_retries,
+        give_up_seconds=resilience.model_give_up_seconds,
+        human=plan.agent.transfer_to is not None,
+        rng=rng,
+    )
+
+
+Notify = Callable[[Notice], None]

@@ -1,0 +1,189 @@
+"""The link: one model session on one socket, its effects carried out on the line.
+
+The model actor owns it. The carrier actor and the tools reach it through synchronous methods; an error of ours
+in one of them must fell the model actor, not the caller of the method, so it is caught and handed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import attrs
+import trio
+
+from callrt.actors.line import CallerActive, Line, LinkPort
+from callrt.actors.ports import ModelCodec
+from callrt.policy import facts
+from callrt.protocol.ear import Ear
+from callrt.protocol.models import effects as fx
+from callrt.protocol.models import events as ev
+from callrt.protocol.models.session import ModelSession
+from callrt.protocol.records import CallerSaid, ModelSessionOpened
+from callrt.protocol.uplink import BYTES_PER_MS
+from callrt.wire.transport import Transport
+
+PIECE = 8_000
+"""Held audio is sent in pieces of one second: small enough for any message bound."""
+
+
+@attrs.define(eq=False)
+class ModelLink(LinkPort):
+    line: Line
+    session: ModelSession
+    transport: Transport
+    codec: ModelCodec
+    scope: trio.CancelScope
+    """Around the actor's wait for the socket; its deadline is the session's."""
+    base: int = 0
+    """Uplink position of the session's millisecond 0."""
+    failed: fx.SessionFailed | None = None
+    crash: Exception | None = None
+    live: bool = False
+    session_id: str = ""
+    _turn_began: int | None = None
+    _frames: int = 0
+
+    # -- called by others -------------------------------------------------------------------------------
+
+    def append(self, audio: bytes) -> None:
+        """One frame of the caller's."""
+        began = trio.current_time()
+        if not self.transport.send_nowait(self.codec.encode(ev.AppendAudio(audio))):
+            self.line.observe(facts.FramesDropped("uplink", "model_backlog"))
+            self.transport.abort()
+            return
+        self._frames += 1
+        if self._frames % 50 == 0:
+            self.line.observe(facts.UplinkDelay(trio.current_time() - began))
+
+    def digit(self, digit: str) -> None:
+        self._guarded(lambda now: self.session.digit(digit, now))
+
+    def tool_output(self, call_id: str, output: str, *, reply: bool) -> None:
+        self._guarded(lambda now: self.session.tool_output(call_id, output, now, reply=reply))
+
+    def played_out(self) -> None:
+        self.session.played_out()
+
+    def _guarded(self, step: Callable[[float], Sequence[fx.Effect]]) -> None:
+        try:
+            self.perform(step(trio.current_time()))
+        except Exception as error:
+            self.crash = error
+            self.scope.cancel()
+
+    # -- called by the model actor -------------------------------------------------------------------------
+
+    def receive(self, message: str | bytes) -> None:
+        """One message of the model's, to its end."""
+        now = trio.current_time()
+        for event in self.codec.decode(message):
+            if isinstance(event, ev.BadMessage):
+                self.line.bad("model", event.reason)
+                continue
+            if isinstance(event, ev.OtherMessage) and not event.known:
+                self.line.bad("model", "unknown_event")
+                continue
+            if isinstance(event, ev.SessionCreated):
+                self.session_id = event.session_id
+            self.perform(self.session.handle(event, now))
+
+    def tick(self) -> None:
+        self.perform(self.session.tick(trio.current_time()))
+
+    def perform(self, effects: Sequence[fx.Effect]) -> None:
+        for effect in effects:
+            self._one(effect)
+        self.scope.deadline = self.session.deadline
+
+    def _one(self, effect: fx.Effect) -> None:
+        line = self.line
+        match effect:
+            case fx.Speak(item, content_index, audio):
+                line.voice.speak(item, content_index, audio)
+            case fx.Words(item, text, final):
+                line.transcript.agent_words(item, text, final)
+            case fx.Send(command, event_id):
+                if not self.transport.send_nowait(self.codec.encode(command, event_id=event_id)):
+                    self.transport.abort()
+            case fx.BargeIn():
+                self._on_barge_in(effect)
+            case fx.SpeechPaused(_, at_ms):
+                line.active()
+                position = self.base + at_ms * BYTES_PER_MS
+                line.heard_until = max(line.heard_until, min(position, line.uplink.end))
+                lag = max(0, line.uplink.end - position) / (BYTES_PER_MS * 1000)
+                line.voice.owe(trio.current_time() - lag)
+            case fx.TurnTaken(item):
+                self._on_turn(item)
+            case fx.CallerWords(item, text):
+                line.turn_audio.pop(item, None)
+                line.hold_audio()
+                line.log.write(CallerSaid(item_id=item, text=text))
+            case fx.SpeechComplete(item, whole):
+                if not whole:
+                    line.mark_partial(item)
+                line.transcript.agent_ended(item)
+                line.voice.complete(item)
+            case fx.RunTool(call_id, name, arguments):
+                line.active()
+                line.tools.request(call_id, name, arguments, line.turn.number)
+            case fx.WentLive():
+                self._on_live()
+            case fx.Useful():
+                line.ladder.useful()
+            case fx.Trouble(kind, detail):
+                line.fault(kind, detail)
+                line.voice.trouble()
+            case fx.ReplyOver():
+                if not line.turn.owed:
+                    line.voice.ease()
+                    line.voice.owed_since = None
+            case fx.Noticed(kind, detail):
+                line.fault(kind, detail)
+            case fx.SessionFailed():
+                self.failed = effect
+                self.scope.cancel()
+
+    # -- the bigger effects --------------------------------------------------------------------------------
+
+    def _on_barge_in(self, effect: fx.BargeIn) -> None:
+        line = self.line
+        began = trio.current_time()
+        cuts = line.voice.barge_in(began)
+        for cut in cuts:
+            self.perform(self.session.cut(cut.item_id, cut.content_index, cut.heard_ms, cut.ended))
+        line.active()
+        line.voice.ease()
+        line.voice.owed_since = None
+        self._turn_began = max(line.uplink.start, self.base + effect.at_ms * BYTES_PER_MS)
+        line.speech_from = self._turn_began
+        line.hold_audio()
+        line.notify(CallerActive())
+
+    def _on_turn(self, item: str) -> None:
+        line = self.line
+        begin = self._turn_began if self._turn_began is not None else line.heard_until
+        end = max(line.heard_until, begin)
+        self._turn_began = None
+        line.speech_from = None
+        line.turn_audio[item] = (begin, end)
+        while len(line.turn_audio) > line.TURNS_HELD:
+            del line.turn_audio[next(iter(line.turn_audio))]
+        line.hold_audio()
+        line.log.write(CallerSaid(item_id=item, text=""))
+        line.voice.owe(line.voice.paused_at or trio.current_time())
+
+    def _on_live(self) -> None:
+        """The session listens: it gets what was said while nobody did, then every frame as it comes."""
+        line = self.line
+        line.ports.gate.pass_(line.plan.model.url, line.plan.model.api_key)
+        start = max(line.uplink.start, min(self.base, line.uplink.end))
+        self.base = start
+        self.live = True
+        held = line.uplink.read(start)
+        for at in range(0, len(held), PIECE):
+            self.append(held[at : at + PIECE])
+        line.ear = Ear()
+        line.hold_audio()
+        line.log.write(ModelSessionOpened(number=self.session.number, session_id=self.session_id))

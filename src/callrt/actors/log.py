@@ -1,0 +1,124 @@
+"""The call's memory as its actors see it: the fold in memory, and the journal behind it.
+
+Every record is applied to the fold at once, so that a restart of any actor reads the present; the disk
+follows. One call's ``CallLog`` outlives all its actors.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+
+from callrt.actors.wake import Wake
+from callrt.journal.errors import JournalUnavailable, LeaseLost
+from callrt.protocol.call import apply
+from callrt.protocol.call_state import CallState
+from callrt.protocol.records import Entry, Record, StreamAttached
+
+QUEUE_MAX = 1_000
+"""Records waiting for the call's journal actor; a call writes some ten a second, so this is a dead journal."""
+
+
+class JournalPort(Protocol):
+    """What a call needs of the shared journal."""
+
+    def append_nowait(self, call_sid: str, record: Record, *, epoch: int | None = None) -> bool: ...
+
+    async def append(self, call_sid: str, record: Record, *, epoch: int | None = None) -> None: ...
+
+    async def attach(self, call_sid: str, stream_sid: str, generation: int) -> int: ...
+
+    async def read(self, call_sid: str) -> CallState | None: ...
+
+
+@attrs.define
+class CallLog:
+    """``write`` for what may be lost for a moment, ``commit`` for what may not."""
+
+    call_sid: str
+    journal: JournalPort
+    now: Callable[[], float]
+    """Wall time, unix seconds."""
+    state: CallState
+    on_trouble: Callable[[], None]
+    """A must-commit record could not be committed: speech goes on, side effects do not."""
+    on_fenced: Callable[[], None]
+    """Another process owns the call: nothing more may be written or spoken."""
+    epoch: int | None = None
+    dropped: int = 0
+    fenced: bool = False
+    wake: Wake = attrs.field(factory=Wake)
+    queue: deque[Record] = attrs.field(factory=deque)
+
+    def write(self, record: Record) -> None:
+        """Remember now, store soon. No checkpoint; when the queue is full the record is only in memory."""
+        self._apply(record)
+        if self.fenced:
+            return
+        if len(self.queue) >= QUEUE_MAX:
+            self.dropped += 1
+            return
+        self.queue.append(record)
+        self.wake.set()
+
+    async def commit(self, record: Record) -> None:
+        """Return when the record is on the disk. Raises JournalUnavailable or LeaseLost; the record is then not in
+        the fold. If cancelled: it may have happened; ask the journal."""
+        self.flush()
+        try:
+            await self.journal.append(self.call_sid, record, epoch=self.epoch)
+        except LeaseLost:
+            self.lost_lease()
+            raise
+        except JournalUnavailable:
+            self.on_trouble()
+            raise
+        self._apply(record)
+
+    async def commit_if_possible(self, record: Record) -> bool:
+        """For what the call must go on with even if the disk is gone: the record is then written behind."""
+        try:
+            await self.commit(record)
+        except JournalUnavailable:
+            self.write(record)
+            return False
+        except LeaseLost:
+            return False
+        return True
+
+    def attached(self, stream_sid: str, generation: int, epoch: int | None) -> None:
+        """A stream is attached under this lease; None: the journal could not be asked, and learns of it later."""
+        record = StreamAttached(
+            stream_sid=stream_sid,
+            generation=generation,
+            lease_epoch=epoch if epoch is not None else self.state.lease_epoch,
+        )
+        if epoch is None:
+            self.write(record)
+            return
+        self.epoch = epoch
+        self._apply(record)
+
+    def flush(self) -> None:
+        """Hand everything queued to the journal, in order."""
+        while self.queue and not self.fenced:
+            try:
+                if not self.journal.append_nowait(self.call_sid, self.queue[0], epoch=self.epoch):
+                    self.dropped += 1
+            except LeaseLost:
+                self.lost_lease()
+                return
+            self.queue.popleft()
+
+    def lost_lease(self) -> None:
+        """Idempotent."""
+        if not self.fenced:
+            self.fenced = True
+            self.queue.clear()
+            self.on_fenced()
+
+    def _apply(self, record: Record) -> None:
+        self.state = apply(self.state, Entry(self.call_sid, self.state.last_number + 1, self.now(), record))

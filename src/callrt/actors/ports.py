@@ -1,0 +1,79 @@
+"""What a call borrows from its service: everything that touches the world outside the call, as small seams.
+
+Tests and simulation hand in others behind the same names.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+import attrs
+
+from callrt.actors.gate import AccountGate
+from callrt.actors.log import JournalPort
+from callrt.policy.facts import Fact
+from callrt.policy.settings import AgentSettings, ModelSettings, Resilience
+from callrt.protocol.carriers.events import CarrierCommand, CarrierEvent
+from callrt.protocol.models.events import ModelCommand, ModelEvent
+from callrt.wire.transport import Transport
+
+
+class CarrierCodec(Protocol):
+    def decode(self, message: str | bytes) -> CarrierEvent: ...
+
+    def encode(self, command: CarrierCommand) -> str: ...
+
+
+class ModelCodec(Protocol):
+    def decode(self, message: str | bytes) -> tuple[ModelEvent, ...]: ...
+
+    def encode(self, command: ModelCommand, *, event_id: str | None = None) -> str: ...
+
+
+class CarrierRest(Protocol):
+    """What can be asked of the carrier outside the media socket. Every method raises on failure."""
+
+    async def hang_up(self, call_sid: str) -> object: ...
+
+    async def ask_again(self, call_sid: str) -> object:
+        """Make the carrier request its action address for this live call."""
+        ...
+
+    async def send_sms(self, *, to: str, sender: str, body: str) -> object: ...
+
+
+class Handover(Protocol):
+    """Gives the human the transcript as text."""
+
+    async def post(self, address: str, payload: Mapping[str, Any]) -> object: ...
+
+
+@attrs.frozen
+class CallPorts:
+    connect_model: Callable[[ModelSettings], AbstractAsyncContextManager[Transport]]
+    model_codec: Callable[[], ModelCodec]
+    journal: JournalPort
+    rest: CarrierRest
+    handover: Handover
+    comfort: Callable[[str], Mapping[str, bytes]]
+    """Language to line to mu-law audio, in memory."""
+    observe: Callable[[Fact], None]
+    now: Callable[[], float]
+    """Wall time, unix seconds: for records, never for decisions."""
+    rng: Callable[[str], random.Random]
+    """A seeded stream per purpose."""
+    gate: AccountGate
+    report: Callable[[str, str, str], None]
+    """(call sid, level, one sentence): the log. Never a caller's words, a key or a number."""
+
+
+@attrs.frozen
+class CallPlan:
+    """Who answers this call, and how faults are met."""
+
+    agent: AgentSettings
+    model: ModelSettings
+    resilience: Resilience

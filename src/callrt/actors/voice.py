@@ -1,0 +1,219 @@
+"""The voice: everything the caller hears goes through here, in order, written by one hand.
+
+A ``Voice`` belongs to the playback actor. Its methods are synchronous, so that audio goes from the model's
+socket to the carrier's without a mailbox or a task switch; the actor itself only supplies time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from callrt.policy import facts
+from callrt.protocol.carriers.events import CarrierCommand, SendAudio
+from callrt.protocol.comfort import ComfortPlan
+from callrt.protocol.mouth_values import ItemCut
+from callrt.protocol.playback import Mouth
+from callrt.protocol.records import AgentSaid, LinePlayed
+
+if TYPE_CHECKING:
+    from callrt.actors.line import Line
+
+
+@attrs.define(eq=False)
+class Voice:
+    line: Line
+    lines: Mapping[str, bytes]
+    mouth: Mouth
+    comfort: ComfortPlan
+    wake: Callable[[], None]
+    owed_since: float | None = None
+    """Clock time since when the caller waits for a reply; for the measure of dead air."""
+    paused_at: float | None = None
+    """Clock time at which the caller stopped speaking; for the measure of turn latency."""
+    _quiet_from: float = 0.0
+    _spoke: bool = False
+    _said: dict[str, tuple[str, bool]] = attrs.field(factory=dict)
+
+    # -- what there is to say --------------------------------------------------------------------------
+
+    def speak(self, item: str, content_index: int, audio: bytes) -> None:
+        """Audio of the agent's reply, of any length."""
+        now = trio.current_time()
+        if self.comfort.known_at is not None:
+            self.comfort.eased()
+        dropped = self.mouth.push(item, content_index, audio)
+        if dropped:
+            self.line.observe(facts.FramesDropped("downlink", "dead_or_full", max(1, dropped // 160)))
+        self.line.transcript.agent_audio(item, len(audio) // 8)
+        self._pump(now)
+        self.wake()
+
+    def complete(self, item: str) -> None:
+        self.mouth.end_item(item)
+        now = trio.current_time()
+        self._pump(now)
+        self._progress(now)
+        self.wake()
+
+    def say_line(self, name: str) -> None:
+        """One of the bundled lines, behind what is already queued."""
+        audio = self.lines.get(name)
+        if audio is None:
+            return
+        self.mouth.say(name, audio)
+        self.line.log.write(LinePlayed(line=name))
+        self.line.observe(facts.ComfortPlayed(name))
+        self._pump(trio.current_time())
+        self.wake()
+
+    def trouble(self) -> None:
+        """A failure is known while a reply is owed: comfort, unless the reply comes in time."""
+        self.comfort.trouble(trio.current_time())
+        self.wake()
+
+    def ease(self) -> None:
+        self.comfort.eased()
+
+    def barge_in(self, began: float) -> tuple[ItemCut, ...]:
+        """Silence now. Returns what was cut, and how much of it the caller had heard; ``began`` is the clock time
+        of the event that asked for it."""
+        now = trio.current_time()
+        flush = self.mouth.flush(now)
+        if flush.commands:
+            self._write(flush.commands)
+            self.line.observe(facts.BargeIn(max(0.0, trio.current_time() - began)))
+        for cut in flush.items:
+            self._record(cut.item_id, cut.heard_ms, interrupted=True, complete=False)
+        self._progress(now)
+        self.wake()
+        return flush.items
+
+    # -- the carrier's word ----------------------------------------------------------------------------
+
+    def on_mark(self, name: str) -> None:
+        now = trio.current_time()
+        self.mouth.on_mark(name, now)
+        self._pump(now)
+        self._progress(now)
+        self.wake()
+
+    def attach(self, generation: int) -> None:
+        """A new stream: what was not heard is spoken from the first unheard position."""
+        now = trio.current_time()
+        self.mouth.attach(generation, now)
+        self._pump(now)
+        self.wake()
+
+    def detach(self, last_evidence: float | None) -> None:
+        now = trio.current_time()
+        self.mouth.detach(now, last_evidence)
+        self._progress(now)
+
+    # -- time ------------------------------------------------------------------------------------------
+
+    def tick(self) -> float:
+        """Do what is due; returns the clock time of the next tick."""
+        now = trio.current_time()
+        streaming = self.line.stream is not None
+        if streaming and self.comfort.due(self.mouth.audio_end(now)) <= now:
+            self.comfort.spoke()
+            self._dead_air(now)
+            self.say_line("one_moment")
+        self._pump(now)
+        self._progress(now)
+        if self._spoke and self.mouth.unheard_ms(now) == 0:
+            self._spoke = False
+            self.line.played_out()
+        due = self.mouth.next_wakeup(now)
+        end = self.mouth.audio_end(now)
+        if streaming:
+            due = min(due, max(now, self.comfort.due(end)))
+        if self._spoke and end > now:
+            due = min(due, end + 0.001)
+        elif self._spoke:
+            due = min(due, now + 0.02)
+        return due
+
+    @property
+    def silent(self) -> bool:
+        """Nothing is left to be heard."""
+        return self.mouth.unheard_ms(trio.current_time()) == 0
+
+    @property
+    def silent_at(self) -> float:
+        """Clock time when all there is will have been heard."""
+        return self.mouth.audio_end(trio.current_time())
+
+    def owe(self, paused_at: float | None) -> None:
+        """The caller waits for a reply from now on."""
+        if self.owed_since is None:
+            self.owed_since = trio.current_time()
+        self.paused_at = paused_at
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    def _pump(self, now: float) -> None:
+        if self.line.stream is None:
+            return
+        commands = self.mouth.pump(now)
+        if commands:
+            if any(isinstance(command, SendAudio) for command in commands):
+                self._first_audio(now)
+            self._write(commands)
+
+    def _first_audio(self, now: float) -> None:
+        self._spoke = True
+        self.line.active()
+        if self.comfort.said or self.mouth.speaking(now) in self.lines:
+            return
+        self.line.first_audio(now)
+        if self.paused_at is not None:
+            self.line.observe(facts.TurnLatency(max(0.0, now - self.paused_at)))
+            self.paused_at = None
+        self._dead_air(now)
+        self.owed_since = None
+
+    def _dead_air(self, now: float) -> None:
+        if self.owed_since is not None:
+            silence = now - max(self.owed_since, min(now, self._quiet_from))
+            self.line.observe(facts.DeadAir(max(0.0, silence)))
+            self.owed_since = now
+
+    def _write(self, commands: list[CarrierCommand] | tuple[CarrierCommand, ...]) -> None:
+        stream = self.line.stream
+        if stream is None:
+            return
+        for command in commands:
+            if not stream.transport.send_nowait(stream.codec.encode(command)):
+                # The lead is a fraction of the backlog: a full one is a socket that takes nothing any more.
+                self.line.observe(facts.FramesDropped("downlink", "carrier_backlog"))
+                stream.transport.abort()
+                return
+        self._quiet_from = max(self._quiet_from, self.mouth.audio_end(trio.current_time()))
+
+    def _progress(self, now: float) -> None:
+        """What has been heard by now, into the call's records; once per new word, not once per mark."""
+        for item in self.mouth.items(now):
+            if item.cut or item.heard_ms <= 0:
+                continue
+            self._record(item.item_id, item.heard_ms, interrupted=False, complete=item.complete)
+
+    def _record(self, item: str, heard_ms: int, *, interrupted: bool, complete: bool) -> None:
+        whole = complete and not self.line.is_partial(item)
+        text = self.line.transcript.heard_text(item, heard_ms)
+        final = interrupted or whole
+        if self._said.get(item) == (text, final):
+            return
+        before = self._said.get(item)
+        if before is not None and before[1]:
+            return
+        self._said[item] = (text, final)
+        while len(self._said) > 64:
+            del self._said[next(iter(self._said))]
+        self.line.log.write(
+            AgentSaid(item_id=item, text=text, heard_ms=heard_ms, interrupted=interrupted, complete=whole)
+        )
