@@ -1,0 +1,45 @@
+# Each target sets up all it needs in .venv. PYTHON chooses the interpreter (3.11 to 3.13).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint format bench-supervision mutants conformance clean help
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
+
+$(STAMP): pyproject.toml
+	@echo "callrt: setting up $(VENV) (once; some minutes on a slow line)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "callrt needs Python 3.11 or newer: make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## one whole phone call over loopback, broken and rescued; writes demo-out/
+	@$(BIN)/callrt demo --out demo-out
+
+lint: $(STAMP) ## style, types and the layers' law
+	@echo "callrt: ruff"; $(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
+	@echo "callrt: mypy --strict"; $(BIN)/mypy
+	@echo "callrt: layers"; $(BIN)/pytest -q tests/test_layers.py
+
+test: lint ## lint, then every test, on two cores
+	@echo "callrt: tests"
+	@$(BIN)/pytest -n 2 --dist worksteal
+
+format: $(STAMP) ## let ruff write what it can
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
+
+mutants: $(STAMP) ## break the supervisor in telling ways; each must be caught
+	@$(BIN)/python scripts/mutants.py
+
+conformance: $(STAMP) ## rewrite docs/conformance.md from the tests
+	@$(BIN)/python scripts/conformance.py
+
+bench-supervision: $(STAMP) ## restarts per second; cost of a supervised actor
+	@$(BIN)/python bench/supervision.py
+
+clean: ## remove what make made
+	@rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache
