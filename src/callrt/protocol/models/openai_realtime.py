@@ -160,7 +160,7 @@ class OpenAIRealtimeCodec:
         try:
             kind = self._type_decoder.decode(message).type
         except msgspec.ValidationError:
-            return BadMessage("wrong_type" if message.lstrip().startswith("{") else "not_an_object")
+            return BadMessage("wrong_type" if message.lstrip()[:1] == "{" else "not_an_object")
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return BadMessage("not_json")
         if kind is None:
