@@ -1,0 +1,30 @@
+"""The restart window: how often a supervisor may restart before it gives up."""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class Window:
+    """At most ``max_restarts`` within ``period`` seconds, on exact clock values; an age equal to the period counts."""
+
+    __slots__ = ("_times", "max_restarts", "period")
+
+    def __init__(self, max_restarts: int, period: float) -> None:
+        self.max_restarts = max_restarts
+        self.period = period
+        self._times: deque[float] = deque()
+
+    def add(self, now: float) -> bool:
+        """Count a restart decision at ``now``. False: one too many, escalate (nothing is counted then)."""
+        while self._times and now - self._times[0] > self.period:
+            self._times.popleft()
+        if len(self._times) >= self.max_restarts:
+            return False
+        self._times.append(now)
+        assert len(self._times) <= self.max_restarts
+        return True
+
+    def count(self, now: float) -> int:
+        """Restarts that still count at ``now``."""
+        return sum(1 for at in self._times if now - at <= self.period)
