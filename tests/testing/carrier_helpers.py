@@ -1,4 +1,5 @@
-"""An app in a few lines, for tests of the emulated carrier: it answers webhooks and holds media sockets, in memory."""
+"""An app in a few lines, for tests of the emulated carrier: it answers webhooks and holds media sockets, in
+memory."""
 
 from __future__ import annotations
 
@@ -95,7 +96,8 @@ async def silent(socket: Socket) -> None:
 
 
 class App:
-    """Documents by path; a value may be a list (one answer after the other, the last for ever), or (status, body)."""
+    """Documents by path; a value may be a list (one answer after the other, the last for ever), or (status,
+    body)."""
 
     def __init__(self, nursery: trio.Nursery, behaviour: Behaviour = silent, **documents: object) -> None:
         self.documents: dict[str, object] = {

@@ -134,7 +134,7 @@ def _samples(raw: bytes, width: int) -> Clip:
         widened[:, 1:] = packed
         return np.asarray(widened.view(np.dtype("<i4")).reshape(-1), dtype=np.float64) / 2**31
     signed = np.frombuffer(raw, dtype=np.dtype(f"<i{width}"))
-    return np.asarray(signed, dtype=np.float64) / 2 ** (8 * width - 1)
+    return np.asarray(signed, dtype=np.float64) / float(1 << (8 * width - 1))
 
 
 def _frame_rms(samples: Clip) -> Clip:

@@ -4,13 +4,13 @@ A :class:`Carrier` is one account. It places calls against an app (signed webhoo
 stream, a 20 ms clock), plays what the app sends to a scripted caller, and offers the REST interface. Over
 real sockets::
 
-    carrier = real_carrier("http://127.0.0.1:8080/twilio/voice", auth_token)     # testing/carrier_net.py
-    call = carrier.place(script)
-    await call.run()
-    call.tape.write_wav(Path("call.wav"))
+    async with open_carrier("http://127.0.0.1:8080/twilio/voice", auth_token=token) as carrier:
+        call = carrier.place(script)
+        await call.run()
+        call.tape.write_wav(Path("call.wav"))
 
-or with nothing but memory and virtual time, given the two functions of the seam: ``request`` for HTTP and
-``connect`` for media sockets.
+(see ``carrier_net.py``), or with nothing but memory and virtual time, given the two functions of the seam:
+``request`` for HTTP and ``connect`` for media sockets.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Carrier:
         habits: Habits | None = None,
         behaviour: StreamBehaviour | None = None,
         humans: Mapping[str, Human] | None = None,
+        anyone: Human | None = None,
         from_number: str = "+15550100001",
         to_number: str = "+15550100002",
         status_url: str | None = None,
@@ -88,7 +89,8 @@ class Carrier:
         """A call that :meth:`PhoneCall.run` then carries from the first webhook to its end.
 
         :param drops: when its streams are lost.
-        :param humans: who answers at which number; others answer after two seconds and talk for three.
+        :param humans: who is at which number; at any other is ``anyone``, who by default answers after two
+            seconds and talks for three.
         :param status_url: where the call's status callbacks go; none are sent if None.
         """
         plan = CallPlan(
@@ -103,6 +105,7 @@ class Carrier:
             habits=habits or Habits(),
             behaviour=behaviour or StreamBehaviour(),
             humans=humans or {},
+            anyone=anyone or Human(),
             status_url=status_url,
         )
         rng = random.Random(self._rng.getrandbits(64))

@@ -25,7 +25,6 @@ from callrt.testing.carrier_plan import (
     DialRecord,
     Drop,
     DropKind,
-    Human,
     Speak,
     WebhookRecord,
 )
@@ -402,7 +401,7 @@ class PhoneCall:
         dial = DialRecord(verb.number, f"CA{self._rng.getrandbits(128):032x}")
         self.dials.append(dial)
         dialler = Dialler(self.plan.call_sid, self._ear, self._webhooks, self._speak, self._alert, self._form)
-        await dialler.dial(verb, self.plan.humans.get(verb.number, Human()), dial)
+        await dialler.dial(verb, self.plan.humans.get(verb.number, self.plan.anyone), dial)
         return dial
 
     # -- records ---------------------------------------------------------------------------------------

@@ -151,6 +151,7 @@ class LiveStream:
                     self._transport.reset()
                 else:
                     self._transport.finish()
+                    await trio.sleep(FLUSH_SECONDS)  # closing over unread input would be a reset
             case "stop":
                 self._transport.send_nowait(self.media.stop(trio.current_time()))
                 await self._transport.aclose()

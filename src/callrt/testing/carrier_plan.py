@@ -89,6 +89,9 @@ class CallPlan:
     habits: Habits = attrs.field(factory=Habits)
     behaviour: StreamBehaviour = attrs.field(factory=StreamBehaviour)
     humans: Mapping[str, Human] = attrs.field(factory=dict)
+    """Number to who is there."""
+    anyone: Human = attrs.field(factory=Human)
+    """At every other number."""
     status_url: str | None = None
 
 
