@@ -1,0 +1,346 @@
+"""The service: journal, desk and two ports under one supervisor, from the first socket to the last call.
+
+Order matters only at the ends. Sockets are opened before anything runs, so that a taken port is found at
+once; calls are drained before anything stops. In between each part fails and restarts alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import signal
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import attrs
+import msgspec
+import trio
+
+from callrt.errors import CallrtError
+from callrt.journal import Hooks, Journal, JournalReport, SqliteStore, Store, database_path
+from callrt.policy import facts
+from callrt.policy.settings import Settings
+from callrt.service.desk import CallDesk
+from callrt.service.health import Health
+from callrt.service.http import HttpRequest, HttpResponse
+from callrt.service.listener import Port
+from callrt.service.media import MediaDoor
+from callrt.service.metrics import CONTENT_TYPE, Metrics, sample_loop_lag
+from callrt.service.router import Router
+from callrt.service.sockets import Door, open_listeners
+from callrt.service.tokens import PathTokens
+from callrt.service.webhooks import Webhooks
+from callrt.supervision import (
+    ChildSpec,
+    Escalation,
+    Report,
+    Restarting,
+    StartFailed,
+    StartFailure,
+    Supervisor,
+    Unresponsive,
+)
+from callrt.telephony.rest import TwilioRest
+from callrt.telephony.urls import Urls
+
+log = logging.getLogger("callrt.service")
+
+ROOT = "callrt"
+
+LAST_ANSWERS_SECONDS = 0.25
+"""After the last call has ended, the answer to the carrier's last question is still on its way out."""
+
+STOP_SECONDS = 10.0
+"""For an ordered stop after the drain. What has not ended by then is ended with the process."""
+
+
+class ServiceDesk(CallDesk, Protocol):
+    """A desk with a life: see ``callrt.actors.desk.Desk``."""
+
+    @property
+    def live_calls(self) -> int: ...
+
+    async def run(self, ctx: Any = None, *, task_status: trio.TaskStatus[Any]) -> None:
+        """Start function of a supervised child. If cancelled: calls are released, not ended."""
+        ...
+
+    def refuse(self, why: str) -> None:
+        """Decline new calls from now on. No checkpoint."""
+        ...
+
+    async def drain(self, seconds: float) -> None:
+        """Let live calls end by themselves for so long, then end them politely; return when none is left."""
+        ...
+
+
+@attrs.frozen
+class Parts:
+    """What a desk is made of."""
+
+    settings: Settings
+    urls: Urls
+    journal: Journal
+    rest: TwilioRest
+    observe: Callable[[facts.Fact], None]
+    now: Callable[[], float]
+    """Wall time, unix seconds: for records, never for decisions."""
+    rng: Callable[[str], random.Random]
+    """A stream of chance per purpose."""
+    reports: Callable[[object], None]
+    """A hook for supervision's reports: writes them to the log."""
+    lease_lost: list[Callable[[str, int], None]]
+    """Whoever wants to hear that another process has taken a call (call sid, our epoch) adds itself."""
+
+
+class Service:
+    """One process's service. :meth:`run` once; :meth:`stop` or :meth:`drain` end it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        make_desk: Callable[[Parts], ServiceDesk],
+        *,
+        store: Store | None = None,
+        now: Callable[[], float] = time.time,
+        seed: int | None = None,
+    ) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.urls = Urls(settings.server.public_url)
+        self._seed = secrets.randbits(64) if seed is None else seed
+        self._lease_lost: list[Callable[[str, int], None]] = []
+        self._journal_dropped = 0
+        self.journal = Journal(
+            store or SqliteStore(database_path(settings.journal_url, settings.folder)),
+            now=now,
+            hooks=Hooks(
+                on_commit=self._on_commit, on_report=self._on_journal, on_lease_lost=self._on_lease_lost
+            ),
+        )
+        self.rest = TwilioRest(settings.twilio, rng=self._rng("rest"))
+        self.desk = make_desk(
+            Parts(
+                settings=settings,
+                urls=self.urls,
+                journal=self.journal,
+                rest=self.rest,
+                observe=self.metrics.observe,
+                now=now,
+                rng=self._rng,
+                reports=self._on_report,
+                lease_lost=self._lease_lost,
+            )
+        )
+        self.health = Health(self.journal)
+        self._supervisor: Supervisor | None = None
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until stopped. ``started`` gives one line that says where it listens.
+
+        Raises :class:`CallrtError` when a port cannot be opened or a part cannot be kept alive.
+        If cancelled: all parts are stopped and the journal is closed; live calls are in it.
+        """
+        server = self.settings.server
+        public = Door(self._public_port(), await open_listeners(server.host, server.port))
+        try:
+            admin = Door(self._admin_port(), await open_listeners(server.admin_host, server.admin_port))
+        except CallrtError:
+            await public.aclose()
+            raise
+        where = f"listening on {public.shown} (public), {admin.shown} (admin)"
+        supervisor = self._supervisor = Supervisor(
+            [
+                ChildSpec("journal", self.journal.run),
+                ChildSpec("desk", self.desk.run, kind="supervisor"),
+                ChildSpec("lag", self._sample_lag),
+                ChildSpec("admin", admin.run),
+                ChildSpec("public", public.run),
+            ],
+            strategy="one_for_one",
+            max_restarts=5,
+            period=10.0,
+            name=ROOT,
+            rng=self._rng("supervision"),
+            reports=self._on_report,
+        )
+
+        class Announce:
+            """The root's own ack is the service's."""
+
+            def started(self, value: object = None) -> None:
+                task_status.started(where)
+
+        try:
+            async with self.rest:
+                await supervisor.run(task_status=Announce())
+        except (Escalation, StartFailed) as error:
+            raise CallrtError(f"the service cannot be kept alive: its part {error.id!r} failed") from error
+        finally:
+            with trio.CancelScope(deadline=trio.current_time() + 6, shield=True):
+                await public.aclose()
+                await admin.aclose()
+                await self.journal.aclose()
+
+    async def drain(self) -> None:
+        """Decline new calls, let the live ones end, then stop. If cancelled: still declining."""
+        log.info(
+            "draining", extra={"calls": self.desk.live_calls, "seconds": self.settings.server.drain_seconds}
+        )
+        self.health.refusing = "draining"
+        self.desk.refuse("draining")
+        await self.desk.drain(self.settings.server.drain_seconds)
+        await trio.sleep(LAST_ANSWERS_SECONDS)
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop in order, now. Idempotent. No checkpoint."""
+        if self._supervisor is not None:
+            self._supervisor.stop()
+
+    # -- parts --------------------------------------------------------------------------------------------
+
+    def _public_port(self) -> Port:
+        twilio = self.settings.twilio
+        tokens = PathTokens(twilio.auth_token)
+        observe = self.metrics.observe
+        router = Router(observe, prefix=self.urls.path_prefix)
+        webhooks = Webhooks(
+            desk=self.desk,
+            urls=self.urls,
+            keys=(twilio.auth_token,),
+            verify=twilio.verify_signatures,
+            issue_token=tokens.issue,
+            observe=observe,
+        )
+        for path, handler in webhooks.routes().items():
+            router.post(path, handler)
+        self._health_routes(router)
+        door = MediaDoor(
+            desk=self.desk,
+            urls=self.urls,
+            tokens=tokens,
+            keys=(twilio.auth_token,),
+            verify=twilio.verify_signatures,
+            observe=observe,
+        )
+        return Port("public", router, observe=observe, media=door.serve, prefix=self.urls.path_prefix)
+
+    def _admin_port(self) -> Port:
+        router = Router(self.metrics.observe)
+        router.get("/metrics", self._metrics)
+        router.get("/calls", self._calls)
+        self._health_routes(router)
+        return Port("admin", router, observe=self.metrics.observe)
+
+    def _health_routes(self, router: Router) -> None:
+        router.get("/healthz", self.health.healthz)
+        router.get("/readyz", self.health.readyz)
+
+    async def _metrics(self, _request: HttpRequest) -> HttpResponse:
+        dropped = self.journal.statistics().dropped
+        if dropped > self._journal_dropped:
+            self.metrics.observe(facts.JournalDropped(dropped - self._journal_dropped))
+            self._journal_dropped = dropped
+        return HttpResponse(200, self.metrics.exposition(), CONTENT_TYPE)
+
+    async def _calls(self, _request: HttpRequest) -> HttpResponse:
+        calls: list[Mapping[str, Any]] = list(self.desk.snapshot())
+        return HttpResponse(200, msgspec.json.encode({"calls": calls}) + b"\n", "application/json")
+
+    async def _sample_lag(self, ctx: Any = None, *, task_status: trio.TaskStatus[None]) -> None:
+        await sample_loop_lag(self.metrics, task_status=task_status)
+
+    def _rng(self, purpose: str) -> random.Random:
+        return random.Random(f"{self._seed}/{purpose}")
+
+    # -- hooks --------------------------------------------------------------------------------------------
+
+    def _on_commit(self, seconds: float, entries: int) -> None:
+        self.metrics.observe(facts.JournalCommitted(seconds, entries))
+
+    def _on_journal(self, report: JournalReport) -> None:
+        log.warning("journal report", extra={"event": type(report).__name__})
+
+    def _on_lease_lost(self, call_sid: str, epoch: int) -> None:
+        for tell in self._lease_lost:
+            tell(call_sid, epoch)
+
+    def _on_report(self, report: object) -> None:
+        """Supervision's reports to the log; restarts of the service's own parts also to the metrics.
+
+        The reason is written by its type: a message may quote somebody.
+        """
+        if not isinstance(report, Restarting | StartFailure | Unresponsive):
+            return
+        reason = report.reason.type.rpartition(".")[2] or report.reason.kind
+        log.warning(
+            type(report).__name__.lower(),
+            extra={"actor": report.where, "reason": reason, "incarnation": report.incarnation},
+        )
+        if isinstance(report, Restarting) and _is_ours(report):
+            self.metrics.observe(facts.ActorRestarted(str(report.id), reason))
+
+
+def _is_ours(report: Report) -> bool:
+    """Calls count their own restarts."""
+    return report.path == (ROOT,)
+
+
+async def run_service(
+    settings: Settings,
+    make_desk: Callable[[Parts], ServiceDesk],
+    *,
+    announce: Callable[[str], None],
+    end_process: Callable[[int], Any],
+    **options: Any,
+) -> int:
+    """Serve until a signal: the first SIGTERM or SIGINT drains, the second ends the process at once.
+
+    Returns the exit status. ``end_process`` ends the process without any clean-up (``os._exit``): at the
+    second signal, or when an ordered stop does not end.
+    """
+    service = Service(settings, make_desk, **options)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(_obey_signals, service, end_process))
+            with_signals = nursery.cancel_scope
+            async with trio.open_nursery() as inner:
+                announce(await inner.start(service.run))
+            with_signals.cancel()
+    except BaseExceptionGroup as group:
+        error = _first_leaf(group)
+        if isinstance(error, CallrtError):
+            raise error from None
+        raise
+    return 0
+
+
+async def _obey_signals(service: Service, end_process: Callable[[int], Any]) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            draining = False
+            async for number in signals:
+                log.info("signal", extra={"signal": signal.Signals(number).name})
+                if draining:
+                    # At once: whatever is not in the journal yet was not promised to anybody.
+                    end_process(1)
+                draining = True
+                nursery.start_soon(_drain_and_stop, service, end_process)
+
+
+async def _drain_and_stop(service: Service, end_process: Callable[[int], Any]) -> None:
+    await service.drain()
+    await trio.sleep(STOP_SECONDS)
+    log.error("the ordered stop did not end")
+    end_process(1)
+
+
+def _first_leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
