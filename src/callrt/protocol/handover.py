@@ -23,7 +23,7 @@ def summary(
     reason: str,
     max_chars: int = 600,
 ) -> str:
-    """Who is calling and why, to be spoken: with the caller's first and last words. Never over ``max_chars``."""
+    """Who is calling and why, to be spoken, in the caller's first and last words; at most ``max_chars``."""
     parts = [f"Call from {caller or 'an unknown number'}, until now with {agent_name}."]
     parts.append(REASONS.get(reason) or f"Reason: {reason}.")
     done = [entry.name for entry in history if isinstance(entry, UsedTool) and entry.status == "ok"]

@@ -79,7 +79,9 @@ class Chunk(Generic[V]):
 class Ledger(Generic[V]):
     """The chunks of one stream in flight; the carrier's buffer as far as we can know it."""
 
-    def __init__(self, now: float, *, delay: float, patience: float, presume_after: float) -> None:
+    def __init__(
+        self, now: float, *, delay: float, delay_max: float, patience: float, presume_after: float
+    ) -> None:
         assert presume_after >= patience
         self.chunks: deque[Chunk[V]] = deque()
         self.in_flight = 0
@@ -89,15 +91,16 @@ class Ledger(Generic[V]):
         self.echoed = False
         """Has this stream echoed a mark honestly?"""
         self._free_at = now
-        self._delay_max = delay
+        self._delay = delay
+        self._delay_max = delay_max
         self._delays: deque[float] = deque(maxlen=8)
         self._patience = patience
         self._presume_after = presume_after
 
     @property
     def delay(self) -> float:
-        """From sending into an empty buffer to being heard: as late as echoes are, else the maximum."""
-        return min(max(self._delays), self._delay_max) if self._delays else self._delay_max
+        """From sending into an empty buffer to being heard: as late as echoes are, or a guess."""
+        return min(max(self._delays), self._delay_max) if self._delays else self._delay
 
     def send(self, voice: V, start: int, end: int, mark: str, now: float) -> None:
         assert end > start

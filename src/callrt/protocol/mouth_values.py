@@ -24,8 +24,12 @@ class MouthLimits:
     """Voices at once, and items remembered."""
     safety_ms: int = 100
     """Taken off the heard position on a barge-in: the leg behind the carrier is not instant."""
-    delay_max_ms: int = 100
-    """From sending into an empty buffer to being heard, as long as no echo has told better."""
+    delay_ms: int = 120
+    """From sending into an empty buffer to being heard, as long as no echo has told better: a round trip of
+    100 ms and a frame."""
+    delay_max_ms: int = 180
+    """The most that late echoes are believed: more could be a stall, and a frame comes on top: 200 ms may be
+    said twice."""
     patience_ms: int = 5000
     """How long a mark may be overdue before the stream is treated as one without marks."""
     presume_ms: int = 10_000

@@ -358,7 +358,8 @@ class Mouth:
         limits = self.limits
         return Ledger(
             now,
-            delay=limits.delay_max_ms / 1000,
+            delay=limits.delay_ms / 1000,
+            delay_max=limits.delay_max_ms / 1000,
             patience=limits.patience_ms / 1000,
             presume_after=limits.presume_ms / 1000,
         )

@@ -141,7 +141,7 @@ def _is_unheard(entry: HistoryItem) -> bool:
 
 
 def _what_next(entries: Sequence[HistoryItem]) -> tuple[bool, bool]:
-    """(a reply is owed, the agent is to resume). A line of which nothing was heard was as good as not begun."""
+    """(a reply is owed, the agent is to resume). A line of which nothing was heard counts as not begun."""
     lost = False
     for entry in reversed(entries):
         if not isinstance(entry, SaidByAgent):
