@@ -31,7 +31,25 @@ _SEED = 1
 
 _lock = threading.Lock()
 
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+_WORD_EVENT = 1
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int),  # 0 ends a list
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),  # of the word's first character, from 1
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),  # milliseconds
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", ctypes.c_char * 8),
+    )
+
+
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
+)
 
 
 class SpeechUnavailable(Exception):
@@ -49,9 +67,50 @@ def synthesize(text: str, voice: str = VOICE, rate: int = WORDS_PER_MINUTE, pitc
     :param pitch: 0 to 99.
     :raises SpeechUnavailable: espeakng-loader is not installed, or the voice is unknown.
     """
-    raw, sample_rate = _speak(text, voice, rate, pitch)
-    clip = pcm.resample(raw.astype(np.float64) / 32768, sample_rate, pcm.RATE)
-    return pcm.to_mulaw(pcm.to_int16(pcm.level(pcm.trim(clip))))
+    return synthesize_timed(text, voice, rate, pitch)[0]
+
+
+@functools.lru_cache(maxsize=512)
+def synthesize_timed(
+    text: str, voice: str = VOICE, rate: int = WORDS_PER_MINUTE, pitch: int = PITCH
+) -> tuple[bytes, tuple[int, ...]]:
+    """As :func:`synthesize`, and for each word of ``text.split()`` where it ends, in milliseconds.
+
+    A word lasts until the next one begins, so its pause is its own; the last one ends with the clip.
+    """
+    raw, sample_rate, starts = _speak(text, voice, rate, pitch)
+    whole = pcm.resample(raw.astype(np.float64) / 32768, sample_rate, pcm.RATE)
+    clip = pcm.trim(whole)
+    audio = pcm.to_mulaw(pcm.to_int16(pcm.level(clip)))
+    # A trimmed clip is a view of the whole: its address says how much went in front of it.
+    cut_ms = (clip.ctypes.data - whole.ctypes.data) // whole.itemsize * 1000 // pcm.RATE if len(clip) else 0
+    return audio, _word_ends(text, starts, cut_ms, len(audio) * 1000 // pcm.RATE)
+
+
+def _word_ends(text: str, starts: list[tuple[int, int]], cut_ms: int, length_ms: int) -> tuple[int, ...]:
+    """``starts``: (index of a character, milliseconds) of what the synthesiser takes for words. Where it saw none
+    in one of ours (a dash, a number read with its neighbour), time is shared by length."""
+    spans: list[tuple[int, int]] = []
+    at = 0
+    for word in text.split():
+        at = text.index(word, at)
+        spans.append((at, at + len(word)))
+        at += len(word)
+    if not spans:
+        return ()
+    known = {0: 0, len(spans): length_ms}
+    for number, (first, end) in enumerate(spans[1:], 1):
+        inside = [ms for position, ms in starts if first <= position < end]
+        if inside:
+            known[number] = min(max(inside[0] - cut_ms, 0), length_ms)
+    edges = [0]
+    anchors = sorted(known)
+    for left, right in zip(anchors, anchors[1:], strict=False):
+        sizes = [spans[number][1] - spans[number][0] for number in range(left, right)]
+        begin, finish = max(known[left], edges[-1]), max(known[right], edges[-1])
+        for number in range(1, right - left + 1):
+            edges.append(begin + (finish - begin) * sum(sizes[:number]) // sum(sizes))
+    return tuple(edges[1:])
 
 
 def synthesize_pcm(
@@ -86,14 +145,22 @@ def beeps(text: str, seed: int = 0) -> bytes:
 _SINE = np.round(np.sin(np.arange(pcm.RATE) * (2 * np.pi / pcm.RATE)) * 6000).astype(np.int64)
 
 
-def _speak(text: str, voice: str, rate: int, pitch: int) -> tuple[NDArray[np.int16], int]:
+def _speak(
+    text: str, voice: str, rate: int, pitch: int
+) -> tuple[NDArray[np.int16], int, list[tuple[int, int]]]:
     try:
         import espeakng_loader
     except ImportError as error:
         raise SpeechUnavailable('Speech needs espeak-ng: pip install "callrt[demo]"') from error
     parts: list[bytes] = []
+    starts: list[tuple[int, int]] = []
 
     def collect(samples: Any, count: int, events: Any) -> int:
+        number = 0
+        while events[number].type:
+            if events[number].type == _WORD_EVENT:
+                starts.append((events[number].text_position - 1, events[number].audio_position))
+            number += 1
         if samples and count > 0:
             parts.append(ctypes.string_at(samples, count * 2))
         return 0
@@ -120,7 +187,7 @@ def _speak(text: str, voice: str, rate: int, pitch: int) -> tuple[NDArray[np.int
             library.espeak_Terminate()
         finally:
             _unload(library)
-    return np.frombuffer(b"".join(parts), dtype=np.int16), sample_rate
+    return np.frombuffer(b"".join(parts), dtype=np.int16), sample_rate, starts
 
 
 def _unload(library: ctypes.CDLL) -> None:
