@@ -46,7 +46,9 @@ class Ladder:
     lost_at: float | None = None
     """Clock time of the first of them."""
 
-    def lost(self, now: float, *, permanent: bool = False, retry_after: float | None = None) -> Reconnect | HandOver:
+    def lost(
+        self, now: float, *, permanent: bool = False, retry_after: float | None = None
+    ) -> Reconnect | HandOver:
         """A session was lost, or an attempt to open one failed."""
         if self.lost_at is None:
             self.lost_at = now
@@ -61,10 +63,8 @@ class Ladder:
         delay = self._delay()
         if retry_after is not None:
             delay = max(delay, retry_after)
-        if delay > left:
-            # The provider asks for more patience than the caller has: one last try within the budget.
-            delay = left if not self.human else min(delay, left)
-        return Reconnect(delay)
+        # A provider may ask for more patience than the caller has: then one last try within the budget.
+        return Reconnect(min(delay, left))
 
     def useful(self) -> None:
         """The session has done something for the caller: the next loss is a first one."""
