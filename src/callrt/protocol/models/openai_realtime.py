@@ -7,8 +7,7 @@ minimum, and nothing that only some models take.
 
 from __future__ import annotations
 
-from binascii import Error as Base64Error
-from binascii import a2b_base64, b2a_base64
+from binascii import b2a_base64
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -95,11 +94,14 @@ class OpenAIRealtimeCodec:
             return (BadMessage("binary"),)
         try:
             parsed = self._decoder.decode(message)
+        except msgspec.ValidationError as misfit:
+            return (self._not_interesting(message, str(misfit)),)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return (self._not_interesting(message),)
+            return (BadMessage("not_json"),)
         match parsed:
             case wire.Audio() | wire.OldAudio():
-                return (self._audio(parsed),)
+                self._audio_seen = True
+                return (ReplyAudio(parsed.response_id, parsed.item_id, parsed.content_index, parsed.delta),)
             case wire.Spoken() | wire.OldSpoken():
                 return (ReplyTranscript(parsed.response_id, parsed.item_id, parsed.delta, final=False),)
             case wire.SpokenAll() | wire.OldSpokenAll():
@@ -155,7 +157,7 @@ class OpenAIRealtimeCodec:
                     ),
                 )
 
-    def _not_interesting(self, message: str) -> OtherMessage | BadMessage:
+    def _not_interesting(self, message: str, why: str) -> OtherMessage | BadMessage:
         """Rare enough to be parsed twice: which kind is it, or what is wrong with it?"""
         try:
             kind = self._type_decoder.decode(message).type
@@ -168,16 +170,8 @@ class OpenAIRealtimeCodec:
         if kind in wire.IGNORED:
             return OtherMessage(kind, known=True)
         if kind in _INTERESTING_KINDS:
-            return BadMessage("wrong_type")
+            return BadMessage("bad_base64" if "base64" in why else "wrong_type")
         return OtherMessage(kind[:KIND_CHARACTERS_MAX], known=False)
-
-    def _audio(self, message: wire.Audio | wire.OldAudio) -> ModelEvent:
-        try:
-            audio = a2b_base64(message.delta, strict_mode=True)
-        except (Base64Error, ValueError):
-            return BadMessage("bad_base64")
-        self._audio_seen = True
-        return ReplyAudio(message.response_id, message.item_id, message.content_index, audio)
 
     def _output_done(self, message: wire.OutputDone) -> tuple[ModelEvent, ...]:
         item = message.item
