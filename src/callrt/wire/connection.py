@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
 import attrs
+import h11
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection
 from wsproto.utilities import ProtocolError
@@ -30,12 +31,13 @@ _EXPECTED = (
     ConnectionClosed,
     ConnectionRejected,
     ProtocolError,
+    h11.ProtocolError,
     trio.BrokenResourceError,
     trio.ClosedResourceError,
     OSError,
 )
-"""Ends of a socket. ``ProtocolError`` also of the local kind: the library answers a ping that arrives while
-it is closing, which wsproto forbids."""
+"""Ends of a socket. Protocol errors also of the local kind: the library answers a ping that arrives while it
+is closing, and rejects a bad answer to its own upgrade; wsproto and h11 forbid both."""
 
 
 @attrs.frozen
