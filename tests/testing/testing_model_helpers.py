@@ -20,6 +20,7 @@ from callrt.testing.model_faults import Fault, FaultPlan
 from callrt.testing.model_core import ModelOptions
 from callrt.testing.model_server import EmulatedModel
 from callrt.testing.model_session import ModelSession
+from callrt.testing.model_voice import BeepVoice
 from callrt.testing.speech import beeps
 
 URL = "ws://model.test/v1/realtime?model=gpt-realtime-2.1"
@@ -174,7 +175,7 @@ class Client:
 
 def emulated(*faults: Fault, options: ModelOptions | None = None, **more: Any) -> EmulatedModel:
     return EmulatedModel(
-        more.pop("brain", None) or script(), beeps, options or ModelOptions(), FaultPlan(faults), **more
+        more.pop("brain", None) or script(), BeepVoice(), options or ModelOptions(), FaultPlan(faults), **more
     )
 
 

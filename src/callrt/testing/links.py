@@ -144,27 +144,19 @@ class MemoryTransport:
         self._reading = True
         try:
             await trio.lowlevel.checkpoint()
-            while True:
-                try:
-                    return self.receive_nowait()
-                except trio.WouldBlock:
-                    with trio.move_on_at(self._inbound.next_due()):
-                        await self._inbound.changed.park()
+            while (message := self._poll()) is None:
+                with trio.move_on_at(self._inbound.next_due()):
+                    await self._inbound.changed.park()
+            return message
         finally:
             self._reading = False
 
     def receive_nowait(self) -> str | bytes:
         """The next message that has arrived; :class:`trio.WouldBlock` if none."""
-        if self._ended is not None:
-            raise self._closed()
-        content = self._inbound.take()
-        if content is None:
+        message = self._poll()
+        if message is None:
             raise trio.WouldBlock
-        if isinstance(content, _Ended):
-            self._end(TransportClosed(content.code, content.reason, True))
-            raise self._closed()
-        self._received += 1
-        return content
+        return message
 
     def send_nowait(self, message: str | bytes) -> bool:
         """Queue one message. False, and nothing queued, when the backlog is full or the link has ended."""
@@ -250,6 +242,17 @@ class MemoryTransport:
         return last is not None and isinstance(last.content, _Ended) and last.due <= trio.current_time()
 
     # -- inside ---------------------------------------------------------------------------------------
+
+    def _poll(self) -> str | bytes | None:
+        if self._ended is not None:
+            raise self._closed()
+        content = self._inbound.take()
+        if isinstance(content, _Ended):
+            self._end(TransportClosed(content.code, content.reason, True))
+            raise self._closed()
+        if content is not None:
+            self._received += 1
+        return content
 
     def _closed(self) -> TransportClosed:
         # A fresh exception each time: one that is raised twice grows its traceback.

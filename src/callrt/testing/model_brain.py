@@ -8,6 +8,7 @@ what lets a checker ask whether a resumed conversation is the conversation it re
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -94,72 +95,68 @@ def remainder(heard: str, line: str) -> str | None:
 
 # -- the listener -------------------------------------------------------------------------------------
 
-_STEP = 80
-"""10 ms of 8 kHz audio per point of an envelope."""
-_MARGIN = 10
-"""A template carries 100 ms of quiet on both sides, so that a short word does not match inside a long one."""
+_DECIMATION = 4
+"""Voices have their strength below 1 kHz: a quarter of the points finds them as well."""
+_GONE = 0.02
+"""Of a commit's energy: what is left below this is not another utterance."""
+_EXPLAINED = 0.5
+"""Of a commit's energy: when what was recognised accounts for less, it was a coincidence."""
 
 
-def _envelope(audio: Samples) -> NDArray[np.float64]:
-    whole = audio[: len(audio) - len(audio) % _STEP].astype(np.float64).reshape(-1, _STEP)
-    if not len(whole):
-        return np.zeros(0)
-    level = 20 * np.log10(np.sqrt(np.mean(whole * whole, axis=1)) + 1)
-    raised = np.maximum(level - 45, 0)  # 45 dB above one step is about -45 dBFS: the floor of speech
-    return np.convolve(raised, np.ones(3) / 3, mode="same")
+def _wave(audio: Samples) -> NDArray[np.float64]:
+    whole = audio[: len(audio) - len(audio) % _DECIMATION].astype(np.float64)
+    return whole.reshape(-1, _DECIMATION).mean(axis=1)
 
 
 class Listener:
-    """Recognises known utterances by their envelopes: nearest match, also several in one commit, also one with a
-    part missing. Deterministic."""
+    """Recognises known utterances by their waves: nearest match anywhere in a commit, also several in one, also one
+    with a part missing. What it does not know it does not guess at. Deterministic."""
 
-    def __init__(self, utterances: Sequence[tuple[str, bytes]], *, nearness: float = 0.7) -> None:
+    def __init__(self, utterances: Sequence[tuple[str, bytes]], *, nearness: float = 0.5) -> None:
         self._nearness = nearness
-        self._known: list[tuple[str, NDArray[np.float64]]] = []
-        for text, audio in utterances:
-            envelope = _envelope(decode_mulaw(audio))
-            if envelope.max(initial=0) > 0:
-                self._known.append((text, np.pad(envelope, _MARGIN)))
+        waves = ((text, _wave(decode_mulaw(audio))) for text, audio in utterances)
+        self._known = [(text, wave, float(np.sum(wave**2))) for text, wave in waves if np.any(wave)]
+        self._spectra: dict[tuple[int, int], NDArray[np.complex128]] = {}
 
     def listen(self, audio: Samples) -> list[str]:
         """The utterances in ``audio`` in their order; empty when none is near enough."""
-        signal = _envelope(audio)
+        signal = _wave(audio)
+        whole = float(np.sum(signal**2))
+        explained = 0.0
         found: list[tuple[int, str]] = []
-        for _ in range(8):
-            best: tuple[float, int, int, str] | None = None
-            total = float(np.sum(signal**2))
-            if total <= 0:
+        while whole > 0 and len(found) < 8 and float(np.sum(signal**2)) > _GONE * whole:
+            gain, at, index = self._nearest(signal)
+            if index < 0:
                 break
-            for text, template in self._known:
-                near, at = _nearest(signal, template)
-                start, end = max(0, at), max(0, at + len(template))
-                covered = float(np.sum(signal[start:end] ** 2)) / total
-                rank = near * covered**0.5
-                if near >= self._nearness and (best is None or rank > best[0]):
-                    best = (rank, start, end, text)
-            if best is None:
-                break
-            found.append((best[1], best[3]))
-            signal[best[1] : best[2]] = 0
-        return [text for _, text in sorted(found, key=lambda pair: pair[0])]
+            explained += gain
+            text, wave, _ = self._known[index]
+            found.append((at, text))
+            signal[max(0, at) : at + len(wave)] = 0
+        return [text for _, text in sorted(found)] if explained >= _EXPLAINED * whole else []
 
-
-def _nearest(signal: NDArray[np.float64], template: NDArray[np.float64]) -> tuple[float, int]:
-    """The best normalised correlation of ``template`` anywhere in ``signal``, and where it starts (may be < 0)."""
-    size = len(template)
-    padded = np.pad(signal, size // 2 + _MARGIN)
-    if len(padded) < size:
-        padded = np.pad(padded, (0, size - len(padded)))
-    shape = template - template.mean()
-    dots = np.correlate(padded, shape, mode="valid")
-    sums = np.concatenate([[0.0], np.cumsum(padded)])
-    squares = np.concatenate([[0.0], np.cumsum(padded**2)])
-    window_sum = sums[size:] - sums[:-size]
-    window_square = squares[size:] - squares[:-size]
-    spread = np.sqrt(np.maximum(window_square - window_sum**2 / size, 1e-9))
-    near = dots / (spread * np.sqrt(np.sum(shape**2)) + 1e-9)
-    at = int(np.argmax(near))
-    return float(near[at]), at - (size // 2 + _MARGIN)
+    def _nearest(self, signal: NDArray[np.float64]) -> tuple[float, int, int]:
+        """(energy explained, start, index) of the best match that is near enough; a start may be negative."""
+        best = (0.0, 0, -1)
+        longest = max((len(wave) for _, wave, _ in self._known), default=0)
+        size = 1 << (len(signal) + longest).bit_length()
+        spectrum = np.fft.rfft(signal, size)
+        squares = np.concatenate([[0.0], np.cumsum(signal**2)])
+        for index, (_, wave, energy) in enumerate(self._known):
+            if (index, size) not in self._spectra:
+                if len(self._spectra) > 512:
+                    self._spectra.clear()
+                self._spectra[index, size] = np.conj(np.fft.rfft(wave, size))
+            dots = np.fft.irfft(spectrum * self._spectra[index, size], size)
+            starts = np.arange(-len(wave) + 1, len(signal))
+            low, high = np.clip(starts, 0, None), np.clip(starts + len(wave), None, len(signal))
+            # The energy of all that is there counts below the line, so a sliver that fits is not a match.
+            there = squares[high] - squares[low]
+            near = dots[starts] / np.sqrt(np.maximum(there * energy, 1e-9))
+            gain = np.where(near >= self._nearness, near**2 * there, 0.0)
+            at = int(np.argmax(gain))
+            if gain[at] > best[0]:
+                best = (float(gain[at]), int(starts[at]), index)
+        return best
 
 
 # -- brains -------------------------------------------------------------------------------------------
@@ -197,13 +194,20 @@ class ScriptBrain:
     nudge: str = "Are you still there?"
     """Said when a reply is asked for and nothing is owed."""
     _listener: Listener | None = None
+    _heard: dict[bytes, str] = attrs.field(factory=dict)
     _told: dict[str, None] = attrs.field(factory=dict)
     """Lines it was made to say: they can be cut too. The latest thousand."""
 
     def listen(self, audio: Samples) -> str:
         if self._listener is None:
             self._listener = Listener([(turn.caller, turn.audio) for turn in self.turns])
-        return " ".join(self._listener.listen(audio)) or self.unintelligible
+        # Simulations say the same things thousands of times.
+        key = hashlib.blake2b(audio.tobytes(), digest_size=16).digest()
+        if key not in self._heard:
+            if len(self._heard) >= 1000:
+                del self._heard[next(iter(self._heard))]
+            self._heard[key] = " ".join(self._listener.listen(audio))
+        return self._heard[key] or self.unintelligible
 
     def answer(
         self, history: Sequence[dict[str, Any]], instructions: str, speak_exactly: str | None

@@ -26,6 +26,7 @@ from callrt.testing.model_core import Abort, Close, DelayPongs, Freeze, ModelOpt
 from callrt.testing.model_faults import FaultPlan
 from callrt.testing.model_items import Voice
 from callrt.testing.model_session import ModelSession
+from callrt.testing.model_voice import BeepVoice
 from callrt.wire.connection import WebSocketTransport
 from callrt.wire.limits import SocketLimits
 from callrt.wire.streams import TappedStream
@@ -70,7 +71,7 @@ class EmulatedModel:
     """An emulated OpenAI account. Sessions draw their randomness from ``seed`` and their number."""
 
     brain: Brain
-    voice: Voice
+    voice: Voice = attrs.field(factory=BeepVoice)
     options: ModelOptions = attrs.field(factory=ModelOptions)
     plan: FaultPlan = attrs.field(factory=FaultPlan)
     api_key: str | None = None

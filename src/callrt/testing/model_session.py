@@ -108,7 +108,8 @@ class ModelSession(RepliesHalf):
 
     def _remember(self, kind: str, event: dict[str, Any]) -> None:
         if kind == "input_audio_buffer.append":
-            event = {**event, "audio": len(event["audio"]) * 3 // 4}
+            encoded = event["audio"]
+            event = {**event, "audio": len(encoded) * 3 // 4 - encoded[-2:].count("=")}
         self.told.append(Told(self.now, event))
 
     def _on_update(self, event: dict[str, Any]) -> None:
