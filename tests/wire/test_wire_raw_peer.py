@@ -14,6 +14,7 @@ from wire_helpers import (
     PING,
     PONG,
     TEXT,
+    RawPeer,
     frame_bytes,
     living_tasks,
     raw_pair,
@@ -21,6 +22,7 @@ from wire_helpers import (
 
 from callrt.wire.limits import SocketLimits
 from callrt.wire.transport import TransportClosed
+from callrt.wire.websocket import connect_over
 
 
 async def end_of(transport) -> tuple[int | None, bool]:
@@ -155,12 +157,12 @@ async def test_a_peer_that_never_answers_the_close_costs_the_close_timeout(autoj
 async def test_a_peer_that_does_not_read_costs_the_send_timeout(autojump_clock):
     """Half-open: nothing comes, nothing goes."""
 
-    async with raw_pair(SocketLimits(send_timeout=7)) as (client, _peer):
+    async with raw_pair(SocketLimits(send_timeout=7)) as (client, peer):
 
         async def hang() -> None:
             await trio.sleep_forever()
 
-        client._stream.send_stream.send_all_hook = hang  # type: ignore[attr-defined]
+        peer.other_end.send_stream.send_all_hook = hang
         began = trio.current_time()
         client.send_nowait("x")
         assert await end_of(client) == (None, False)
@@ -178,3 +180,28 @@ async def test_pings_that_nobody_answers_are_few(autojump_clock):
         client.abort()
         with pytest.raises(TransportClosed):
             await client.ping()
+
+
+async def test_a_flood_that_nobody_reads_is_stopped_at_its_source(autojump_clock):
+    left, right = trio.testing.lockstep_stream_pair()
+    peer = RawPeer(right)
+    limits = SocketLimits(inbox_messages=5)
+    sent = 0
+
+    async def flood() -> None:
+        nonlocal sent
+        await peer.upgrade()
+        while True:
+            await peer.frame(TEXT, b"x")
+            sent += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flood)
+        client = await connect_over(nursery, left, "there", limits=limits)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sent <= 5 + 2
+        for _ in range(100):
+            assert await client.receive() == "x"
+        await trio.testing.wait_all_tasks_blocked()
+        assert sent <= 105 + 2
+        nursery.cancel_scope.cancel()

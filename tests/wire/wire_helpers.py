@@ -52,6 +52,7 @@ class RawPeer:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
+        self.other_end: trio.StapledStream | None = None
         self.received = bytearray()
 
     async def until(self, end: bytes) -> bytes:
@@ -79,6 +80,14 @@ class RawPeer:
 
     async def frame(self, opcode: int, payload: bytes, *, final: bool = True) -> None:
         await self.stream.send_all(frame_bytes(opcode, payload, final=final))
+
+    async def say(self, data: bytes) -> bool:
+        """False: the other end has closed."""
+        try:
+            await self.stream.send_all(data)
+        except trio.BrokenResourceError:
+            return False
+        return True
 
     async def drain(self) -> bytes:
         """Everything until the other end closes."""
@@ -110,6 +119,7 @@ async def raw_pair(limits: SocketLimits | None = None) -> AsyncIterator[tuple[We
     """(client transport, raw server) after a good upgrade."""
     left, right = trio.testing.memory_stream_pair()
     peer = RawPeer(right)
+    peer.other_end = left
     async with trio.open_nursery() as nursery:
         async with trio.open_nursery() as opening:
             opening.start_soon(peer.upgrade)
