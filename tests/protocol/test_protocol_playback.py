@@ -232,6 +232,28 @@ def test_an_item_that_ends_after_it_was_heard_completes_at_its_end() -> None:
     assert mouth.items(0.1)[0].complete
 
 
+def test_playback_that_stalls_is_not_told_as_heard() -> None:
+    """The chunk whose mark does not come is as far as it can have got."""
+    r = room()
+    r.say(1, 100)
+    r.run(450)
+    assert r.progress(1) > 400
+    r.carrier.tick_at += 3000
+    r.run(2000)
+    assert r.progress(1) <= 600
+    assert r.mouth.flush(r.clock).items[0].heard_ms <= 600
+
+
+def test_a_carrier_ahead_of_the_estimate_is_given_more_at_once() -> None:
+    mouth = Mouth()
+    mouth.attach(1, 0.0)
+    mouth.push("a", 0, b"x" * 16000)
+    names = marks(mouth.pump(0.0))
+    assert mouth.pump(0.1) == []
+    mouth.on_mark(names[-1], 0.1)
+    assert len(marks(mouth.pump(0.1))) == 3
+
+
 def test_overdue_marks_are_evidence() -> None:
     r = room(echoes=False)
     r.say(1, 10)
@@ -395,6 +417,20 @@ def test_stop_with_pending_marks_keeps_the_tail() -> None:
     assert r.mouth.items(r.clock)[0].complete
 
 
+def test_reset_at_the_seam_of_two_items_goes_on_with_the_first() -> None:
+    r = room()
+    r.say(1, 20)
+    r.say(2, 20)
+    r.run(300)
+    r.drop()
+    r.attach(FakeCarrier(r.now))
+    r.run(2000)
+    again = r.streams[1].frames()
+    assert again == sorted(again)
+    assert again[0][0] == 1
+    assert again[-1] == (2, 19)
+
+
 def test_half_open_stream_is_frozen_at_the_last_evidence() -> None:
     r = room()
     r.say(1, 500)
@@ -430,6 +466,15 @@ def test_an_older_generation_cannot_attach() -> None:
     mouth.attach(2, 0.0)
     with pytest.raises(ValueError, match="not newer"):
         mouth.attach(2, 1.0)
+
+
+def test_a_mouth_rebuilt_on_a_running_stream_takes_no_echo_of_its_predecessor() -> None:
+    mouth = Mouth()
+    mouth.attach(4, 0.0, epoch=1)
+    mouth.push("a", 0, b"x" * 160)
+    (name,) = marks(mouth.pump(0.0))
+    assert mouth.on_mark("4:0:a:20", 0.0).kind == "flushed"
+    assert mouth.on_mark(name, 0.1).kind == "played"
 
 
 def test_positions_stand_still_without_a_stream() -> None:
@@ -490,6 +535,15 @@ def test_queue_bound_drops_the_rest_of_the_item_and_counts_it() -> None:
     for name in marks(mouth.pump(0.0)):
         mouth.on_mark(name, 1.0)
     assert mouth.push("b", 0, b"x" * 160) == 0
+
+
+def test_padding_does_not_open_the_queue_again() -> None:
+    mouth = Mouth(MouthLimits(queue_max_ms=1000))
+    mouth.push("a", 0, b"x" * 7999)
+    mouth.end_item("a")
+    mouth.push("b", 0, b"x")
+    mouth.end_item("b")
+    assert mouth.push("c", 0, b"x" * 500) == 500
 
 
 def test_number_of_items_is_bounded() -> None:

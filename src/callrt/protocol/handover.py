@@ -25,7 +25,8 @@ def summary(
 ) -> str:
     """Who is calling and why, to be spoken, in the caller's first and last words; at most ``max_chars``."""
     parts = [f"Call from {caller or 'an unknown number'}, until now with {agent_name}."]
-    parts.append(REASONS.get(reason) or f"Reason: {reason}.")
+    if reason:
+        parts.append(REASONS.get(reason) or f"Reason: {reason}.")
     done = [entry.name for entry in history if isinstance(entry, UsedTool) and entry.status == "ok"]
     if done:
         names = ", ".join(name.replace("_", " ") for name in dict.fromkeys(done))
@@ -57,4 +58,4 @@ def transcript_text(history: Sequence[HistoryItem], max_chars: int = SMS_CHARS_M
             break
         kept.insert(0, line)
         room -= len(line) + 1
-    return "\n".join(("…", *kept)) if kept else "…" + text[-(max_chars - 1) :]
+    return "\n".join(("…", *kept)) if kept else "…" + text[len(text) - max_chars + 1 :]

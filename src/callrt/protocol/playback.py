@@ -80,7 +80,8 @@ class Mouth:
         """The stream is gone: what was sent and not heard goes back to the queue's head, lines are dropped.
 
         The heard position is frozen at the estimate for ``now``, or for 20 ms after ``last_evidence`` (clock
-        time of the last sign of life) when the stream died unnoticed. Without a stream: no effect.
+        time of the last sign of life): give it always, a stream may have died unnoticed, and a reset may be
+        slow to arrive. Without a stream: no effect.
         """
         if not self.attached:
             return Lost()
@@ -329,7 +330,8 @@ class Mouth:
         return tuple(items), tuple(lines)
 
     def _room(self) -> int:
-        return self.limits.queue_max_ms * BYTES_PER_MS - sum(v.length - v.heard for v in self._voices)
+        unheard = sum(voice.length - voice.heard for voice in self._voices)
+        return max(0, self.limits.queue_max_ms * BYTES_PER_MS - unheard)
 
     def _new_item(self, item_id: str, content_index: int) -> Voice:
         label = item_id if content_index == 0 else f"{item_id}/{content_index}"
