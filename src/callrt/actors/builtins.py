@@ -7,17 +7,7 @@ import trio
 from callrt.actors.line import Line, Wish
 from callrt.protocol.conduct import Conduct, End, Transfer
 from callrt.protocol.models.events import ToolSpec
-from callrt.protocol.tools import error_output
-
-END_CALL = "end_call"
-TRANSFER = "transfer_to_human"
-
-_REASON = {
-    "type": "object",
-    "properties": {"reason": {"type": "string", "description": "Why, in a few words."}},
-    "required": [],
-    "additionalProperties": False,
-}
+from callrt.protocol.tools import END_CALL, TRANSFER_TO_HUMAN, error_output
 
 ENDING = '{"ok": true, "note": "The call ends now. Say nothing more."}'
 CONNECTING = '{"ok": true, "note": "The caller is being connected. Say nothing more."}'
@@ -31,18 +21,17 @@ class Builtins:
         self._conduct = conduct
 
     def specs(self) -> list[ToolSpec]:
-        out = [ToolSpec(END_CALL, "End the phone call. Say goodbye first.", _REASON)]
+        out = [END_CALL]
         if self._conduct.can_transfer:
-            text = "Connect the caller with a human. Tell the caller first that you are connecting them."
-            out.append(ToolSpec(TRANSFER, text, _REASON))
+            out.append(TRANSFER_TO_HUMAN)
         return out
 
     def use(self, name: str, reason: str) -> str:
         """Carry out, soon; returns the tool's output."""
-        if name == TRANSFER:
+        if name == TRANSFER_TO_HUMAN.name:
             if not self._conduct.can_transfer:
                 return error_output("There is nobody to transfer the call to.")
-            self._line.notify(Wish(Transfer("asked")))
+            self._line.notify(Wish(Transfer("asked", note=reason)))
             return CONNECTING
         self._line.notify(Wish(End("completed")))
         return ENDING

@@ -33,8 +33,15 @@ from callrt.protocol.conduct import Conduct, ConductLimits, End, Transfer, Verdi
 from callrt.protocol.faults import FaultKind
 from callrt.protocol.records import ActorRestarted, CallEnded, StreamDetached, StreamOffered
 from callrt.protocol.tools import CallFacts
-from callrt.supervision import ChildSpec, Escalation, Report, Supervisor
-from callrt.supervision import reports as rep
+from callrt.supervision import (
+    ChildSpec,
+    Context,
+    Escalated,
+    Escalation,
+    Reason,
+    Restarting,
+    Supervisor,
+)
 
 LEAVES = frozenset(("playback", "model", "carrier", "journal", "tools"))
 
@@ -179,7 +186,7 @@ class Call:
 
     # -- the actor --------------------------------------------------------------------------------------------
 
-    async def run(self, ctx: object = None, *, task_status: trio.TaskStatus[Call]) -> None:
+    async def run(self, ctx: Context[Any] | None = None, *, task_status: trio.TaskStatus[Call]) -> None:
         """Start function. If cancelled: the tree stops in order, the socket is dropped, the journal keeps the call
         alive: another process may take it up."""
         self.ports.observe(facts.CallStarted(self.call_sid))
@@ -189,7 +196,7 @@ class Call:
                 if self.recovered:
                     self.line.fault(FaultKind.PROCESS_DIED)
                     self.line.tools.recover(self.log.state.tools)
-                nursery.start_soon(self._run_tree)
+                nursery.start_soon(self._run_tree, ctx)
                 task_status.started(self)
                 verdict = await self._direct()
                 if verdict is not None:
@@ -288,11 +295,11 @@ class Call:
 
     # -- the tree -----------------------------------------------------------------------------------------------
 
-    async def _run_tree(self) -> None:
+    async def _run_tree(self, ctx: Context[Any] | None) -> None:
         self.supervisor = self._tree()
         outcome = "failed"
         try:
-            await self.supervisor.run()
+            await self.supervisor.run(ctx)
         except* Escalation as group:
             outcome = "model_unavailable" if self.line.ladder.losses else "failed"
             self.line.report("error", f"the call's actors gave up ({type(group.exceptions[0]).__name__})")
@@ -321,7 +328,6 @@ class Call:
             auto_shutdown="any_significant",
             name="talk",
             rng=rng,
-            reports=self._on_report,
         )
         return Supervisor(
             [
@@ -338,12 +344,12 @@ class Call:
             reports=self._on_report,
         )
 
-    def _on_report(self, report: Report) -> None:
-        if isinstance(report, rep.Restarting) and report.id in LEAVES:
-            actor = str(report.id)
-            self.log.write(ActorRestarted(actor=actor, reason=str(report.reason)[:80]))
-            self.ports.observe(facts.ActorRestarted(actor, _word(str(report.reason))))
-        elif isinstance(report, rep.Escalated):
+    def _on_report(self, report: object) -> None:
+        if isinstance(report, Restarting) and report.id in LEAVES:
+            actor, why = str(report.id), _why(report.reason)
+            self.log.write(ActorRestarted(actor=actor, reason=why))
+            self.ports.observe(facts.ActorRestarted(actor, why.split()[0]))
+        elif isinstance(report, Escalated):
             self.ports.observe(facts.ActorEscalated(str(report.id)))
 
     # -- the end --------------------------------------------------------------------------------------------------
@@ -360,7 +366,7 @@ class Call:
         if verdict.line is not None and line.stream is not None:
             await speak_last(line, verdict.line, hurry=hurry)
         if isinstance(verdict, Transfer):
-            await hand_over(line, verdict.reason)
+            await hand_over(line, verdict.reason, verdict.note)
             outcome = "transferred"
         else:
             outcome = verdict.outcome
@@ -430,6 +436,7 @@ async def _bare(
     await start(subject, ctx, task_status=task_status)
 
 
-def _word(reason: str) -> str:
-    """The first word of a reason: a metric's label."""
-    return reason.split()[0].rstrip(":")[:40] if reason.split() else "unknown"
+def _why(reason: Reason) -> str:
+    """The cause in a word or two. Only our own failure's message is used: any other may quote the caller."""
+    name = reason.type.rpartition(".")[2]
+    return reason.message[:80] if name == "ModelLost" else (name or reason.kind)

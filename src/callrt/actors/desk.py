@@ -29,7 +29,7 @@ from callrt.protocol.carriers.calls import IncomingCall
 from callrt.protocol.carriers.documents import ConnectStream, Document, Nothing, SayAndHangUp, Whisper
 from callrt.protocol.carriers.events import StreamStarted
 from callrt.protocol.records import CallAccepted, Entry, TransferFailed
-from callrt.supervision import ChildSpec, DynamicSupervisor, Report
+from callrt.supervision import ChildSpec, DynamicSupervisor
 from callrt.wire.transport import Transport
 
 TERMINAL = frozenset(("completed", "busy", "failed", "no-answer", "canceled"))
@@ -56,8 +56,6 @@ class Desk:
         ports: CallPorts,
         agents: Mapping[str, AgentDesk],
         agent_for: Callable[[str], str],
-        *,
-        reports: Callable[[Report], None] = lambda report: None,
     ) -> None:
         self._ports = ports
         self._agents = dict(agents)
@@ -68,7 +66,7 @@ class Desk:
         self._refusing: str | None = None
         self._empty = trio.Event()
         self._supervisor = DynamicSupervisor(
-            max_restarts=10, period=1.0, name="calls", rng=ports.rng("calls"), reports=reports
+            max_restarts=10, period=1.0, name="calls", rng=ports.rng("calls")
         )
 
     # -- running ------------------------------------------------------------------------------------------
@@ -78,6 +76,12 @@ class Desk:
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(self._supervisor.run, ctx))
             task_status.started(self)
+
+    def lease_lost(self, call_sid: str, epoch: int) -> None:
+        """Another process has taken a call over: here it falls silent."""
+        call = self._calls.get(call_sid)
+        if call is not None and call.log.epoch == epoch:
+            call.log.lost_lease()
 
     def refuse(self, why: str) -> None:
         """New calls are declined from now on."""

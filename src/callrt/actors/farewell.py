@@ -53,11 +53,11 @@ async def _listen(line: Line, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def hand_over(line: Line, reason: str) -> None:
+async def hand_over(line: Line, reason: str, note: str = "") -> None:
     """Record the transfer. The document that dials the human is the answer to the carrier's next question."""
     agent, state = line.plan.agent, line.log.state
     assert agent.transfer_to is not None
-    text = summary(state.history, state.caller, agent.name, reason)
+    text = summary(state.history, state.caller, agent.name, note or reason)
     line.observe(facts.TransferTried(reason))
     with trio.move_on_after(3):
         await line.log.commit_if_possible(

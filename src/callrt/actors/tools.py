@@ -137,6 +137,7 @@ class ToolDesk:
         self._active: dict[str, _Active] = {}
         self._queue: deque[str] = deque()
         self._wake = trio.Event()
+        self._changed = trio.Event()
         self._starts = 0
         self.counters: Counter[str] = Counter()
         """Of the desk itself; the table's own are in :attr:`decisions`."""
@@ -152,6 +153,12 @@ class ToolDesk:
     def pending(self) -> int:
         """Runs that have not been settled."""
         return len(self._active)
+
+    async def wait_settled(self) -> None:
+        """Until no run is pending. If cancelled: no effect."""
+        await trio.lowlevel.checkpoint()
+        while self._active:
+            await self._changed.wait()
 
     # -- requests -------------------------------------------------------------------------------------
 
@@ -198,6 +205,7 @@ class ToolDesk:
         self.counters["cut_off_at_end"] += len(self._active)
         self._active.clear()
         self._queue.clear()
+        self._note_change()
 
     def recover(self, uses: Iterable[ToolUse]) -> tuple[str, ...]:
         """Take over from a process that died: once, before the first request, with the fold's ``tools``.
@@ -257,7 +265,7 @@ class ToolDesk:
     async def run(self, ctx: Context[Any], *, task_status: trio.TaskStatus[ToolDesk]) -> None:
         """Start function of the child ``tools``: until cancelled. If cancelled: its runs are abandoned;
         started anew, the actor settles them."""
-        runs = DynamicSupervisor(max_restarts=0, period=1.0, name="tools", rng=ctx.rng, reports=ctx.reports)
+        runs = DynamicSupervisor(name="tools")  # chance and reports come from above
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(runs.run, ctx))
             self._take_up_left_behind()
@@ -383,6 +391,10 @@ class ToolDesk:
             self.counters["result_not_committed"] += 1
         self._journal.write(record)
 
+    def _note_change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
     def _settle_and_write(self, active: _Active, finished: tuple[Status, str, bool]) -> None:
         if self._active.get(active.run.key) is active:
             self._journal.write(_finished(active.run, finished))
@@ -392,6 +404,7 @@ class ToolDesk:
         if self._active.pop(active.run.key, None) is not active:
             self.counters["late"] += 1
             return
+        self._note_change()
         status, output, remember = finished
         for call_id in self._table.finish(active.run.key, status, output, remember=remember):
             self._on_output(call_id, output)

@@ -35,6 +35,8 @@ class Transfer:
 
     reason: str
     line: str | None = "connecting"
+    note: str = ""
+    """Why, in the agent's words; the human hears it."""
 
 
 Verdict = End | Transfer

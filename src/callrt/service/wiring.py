@@ -1,0 +1,115 @@
+"""How the desk is built from a service's parts: the one place where all layers meet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import httpx
+import trio
+
+from callrt.actors.desk import AgentDesk, Desk
+from callrt.actors.gate import AccountGate
+from callrt.actors.ports import CallPlan, CallPorts
+from callrt.agents import load_tools
+from callrt.comfort.library import ComfortLibrary
+from callrt.policy import limits
+from callrt.policy.settings import ModelSettings, Settings
+from callrt.protocol.models.openai_realtime import OpenAIRealtimeCodec, request_headers, request_url
+from callrt.service.service import Parts
+from callrt.telephony.rest import TwilioRest
+from callrt.telephony.urls import Urls
+from callrt.wire.limits import CLIENT_LIMITS, SocketLimits
+from callrt.wire.transport import Transport
+from callrt.wire.websocket import open_client
+
+log = logging.getLogger("callrt.call")
+
+MODEL_LIMITS: SocketLimits = attrs.evolve(
+    CLIENT_LIMITS,
+    open_timeout=limits.MODEL_CONNECT_SECONDS,
+    message_bytes=limits.MODEL_MESSAGE_BYTES,
+    backlog_bytes=limits.MODEL_BACKLOG_BYTES,
+)
+
+
+@asynccontextmanager
+async def connect_model(model: ModelSettings) -> AsyncIterator[Transport]:
+    """A socket to the model, authorised; the session on it is the caller's."""
+    url = request_url(model.url, model.model)
+    async with open_client(url, request_headers(model.api_key), limits=MODEL_LIMITS) as transport:
+        yield transport
+
+
+@attrs.frozen
+class Rest:
+    """The carrier's REST interface as calls use it."""
+
+    rest: TwilioRest
+    urls: Urls
+
+    async def hang_up(self, call_sid: str) -> None:
+        await self.rest.hang_up(call_sid)
+
+    async def ask_again(self, call_sid: str) -> None:
+        await self.rest.update_call(call_sid, url=self.urls.action)
+
+    async def send_sms(self, *, to: str, sender: str, body: str) -> None:
+        await self.rest.send_sms(to, sender, body)
+
+
+class Handover:
+    """Posts the transcript to the human's own system, once: a webhook has no idempotency key."""
+
+    async def post(self, address: str, payload: Mapping[str, Any]) -> None:
+        async with httpx.AsyncClient(timeout=4.0, trust_env=False) as client:
+            with trio.fail_after(4.5):
+                response = await client.post(address, json=dict(payload))
+        response.raise_for_status()
+
+
+def report_call(call_sid: str, level: str, sentence: str) -> None:
+    """One line in the log about one call."""
+    log.log(logging.getLevelNamesMapping()[level.upper()], sentence, extra={"call_sid": call_sid})
+
+
+def plans(settings: Settings) -> Mapping[str, AgentDesk]:
+    """Every agent with its model, its patience and its tools. Raises ``ToolError`` for a tool that is not there."""
+    out: dict[str, AgentDesk] = {}
+    for name, agent in settings.agents.items():
+        tools = {tool.name: tool for tool in load_tools(agent.tools, settings.folder)}
+        out[name] = AgentDesk(CallPlan(agent, settings.models[agent.model], settings.resilience), tools)
+    return out
+
+
+def route(settings: Settings, called: str) -> str:
+    """The agent for a called number."""
+    return settings.routes.get(called) or settings.routes.get("default") or next(iter(settings.agents))
+
+
+def make_desk(parts: Parts) -> Desk:
+    """The service's desk: real sockets, real files, the operator's settings."""
+    settings = parts.settings
+    libraries = {
+        agent.language: ComfortLibrary.load(settings.comfort_folder, agent.language)
+        for agent in settings.agents.values()
+    }
+    ports = CallPorts(
+        connect_model=connect_model,
+        model_codec=OpenAIRealtimeCodec,
+        journal=parts.journal,
+        rest=Rest(parts.rest, parts.urls),
+        handover=Handover(),
+        comfort=lambda language: libraries[language],
+        observe=parts.observe,
+        now=parts.now,
+        rng=parts.rng,
+        gate=AccountGate(),
+        report=report_call,
+    )
+    desk = Desk(ports, plans(settings), lambda called: route(settings, called))
+    parts.lease_lost.append(desk.lease_lost)
+    return desk
