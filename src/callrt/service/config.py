@@ -20,7 +20,7 @@ from callrt.policy.settings import (
 )
 from callrt.service.config_reader import Table
 
-__all__ = ["ConfigError", "load_journal_settings", "load_settings"]
+__all__ = ["ConfigError", "default_public_url", "load_journal_settings", "load_settings"]
 
 PROVIDERS = ("openai-realtime",)
 
@@ -93,10 +93,12 @@ def _root(path: Path, env: Mapping[str, str]) -> Table:
 def _server(table: Table) -> ServerSettings:
     table.only(_keys(ServerSettings))
     default = ServerSettings()
-    public_url = _address(table, "public_url", default.public_url, ("http", "https")).rstrip("/")
+    host = table.text("host", default.host)
+    port = table.integer("port", default.port, 0, 65535)
+    public_url = _address(table, "public_url", default_public_url(host, port), ("http", "https")).rstrip("/")
     server = ServerSettings(
-        host=table.text("host", default.host),
-        port=table.integer("port", default.port, 0, 65535),
+        host=host,
+        port=port,
         public_url=public_url,
         admin_host=table.text("admin_host", default.admin_host),
         admin_port=table.integer("admin_port", default.admin_port, 0, 65535),
@@ -107,6 +109,12 @@ def _server(table: Table) -> ServerSettings:
             "admin_port", "is the public port; write another number, so that carriers cannot reach it"
         )
     return server
+
+
+def default_public_url(host: str, port: int) -> str:
+    """Where we listen, as somebody on the same machine reaches it."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{name}:{port}"
 
 
 def _journal_url(table: Table) -> str:
@@ -138,7 +146,7 @@ def _model(table: Table, name: str) -> ModelSettings:
     return ModelSettings(
         name=name,
         provider=table.one_of("provider", provider, PROVIDERS, "provider"),
-        url=_address(table, "url", "wss://api.openai.com/v1/realtime", ("ws", "wss")),
+        url=_address(table, "url", "wss://api.openai.com/v1/realtime", ("ws", "wss"), query=True),
         api_key=table.text("api_key", "${OPENAI_API_KEY}"),
         model=table.text("model", "gpt-realtime-2.1"),
         voice=table.text("voice", "marin"),

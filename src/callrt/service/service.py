@@ -10,6 +10,7 @@ import logging
 import random
 import secrets
 import signal
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -27,6 +28,7 @@ from callrt.service.desk import CallDesk
 from callrt.service.health import Health
 from callrt.service.http import HttpRequest, HttpResponse
 from callrt.service.listener import Port
+from callrt.service.loading import certificates
 from callrt.service.media import MediaDoor
 from callrt.service.metrics import CONTENT_TYPE, Metrics, sample_loop_lag
 from callrt.service.router import Router
@@ -43,6 +45,7 @@ from callrt.supervision import (
     Supervisor,
     Unresponsive,
 )
+from callrt.telephony.handover import TranscriptPost
 from callrt.telephony.rest import TwilioRest
 from callrt.telephony.urls import Urls
 
@@ -84,6 +87,10 @@ class Parts:
     urls: Urls
     journal: Journal
     rest: TwilioRest
+    transcripts: TranscriptPost
+    """Posts the transcript to ``transfer_webhook``."""
+    ssl_context: ssl.SSLContext
+    """For model sockets; made once, because making one blocks the event loop."""
     observe: Callable[[facts.Fact], None]
     now: Callable[[], float]
     """Wall time, unix seconds: for records, never for decisions."""
@@ -106,6 +113,7 @@ class Service:
         store: Store | None = None,
         now: Callable[[], float] = time.time,
         seed: int | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
@@ -120,13 +128,17 @@ class Service:
                 on_commit=self._on_commit, on_report=self._on_journal, on_lease_lost=self._on_lease_lost
             ),
         )
-        self.rest = TwilioRest(settings.twilio, rng=self._rng("rest"))
+        ssl_context = ssl_context or certificates()
+        self.rest = TwilioRest(settings.twilio, rng=self._rng("rest"), ssl_context=ssl_context)
+        self.transcripts = TranscriptPost(rng=self._rng("transcripts"), ssl_context=ssl_context)
         self.desk = make_desk(
             Parts(
                 settings=settings,
                 urls=self.urls,
                 journal=self.journal,
                 rest=self.rest,
+                transcripts=self.transcripts,
+                ssl_context=ssl_context,
                 observe=self.metrics.observe,
                 now=now,
                 rng=self._rng,
@@ -176,7 +188,7 @@ class Service:
                 task_status.started(where)
 
         try:
-            async with self.rest:
+            async with self.rest, self.transcripts:
                 await supervisor.run(task_status=Announce())
         except (Escalation, StartFailed) as error:
             raise CallrtError(f"the service cannot be kept alive: its part {error.id!r} failed") from error

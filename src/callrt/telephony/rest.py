@@ -8,6 +8,7 @@ Twilio says, or the network proves, that the first request was not processed.
 from __future__ import annotations
 
 import random
+import ssl
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -95,6 +96,7 @@ class TwilioRest:
         transport: httpx.AsyncBaseTransport | None = None,
         rng: random.Random,
         retries: Retries | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._account = settings.account_sid
         self._rng = rng
@@ -103,6 +105,7 @@ class TwilioRest:
             base_url=f"{settings.api_url}/2010-04-01/Accounts/{settings.account_sid}",
             auth=(settings.account_sid, settings.auth_token),
             transport=transport,
+            verify=True if ssl_context is None else ssl_context,
             timeout=self._retries.attempt_timeout_seconds,
             limits=httpx.Limits(max_connections=32, max_keepalive_connections=8),
             follow_redirects=False,

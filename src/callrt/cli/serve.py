@@ -1,0 +1,118 @@
+"""``callrt serve``: the long-lived service."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import attrs
+import trio
+
+from callrt.errors import ConfigError
+from callrt.policy.settings import ServerSettings, Settings
+from callrt.service.config import default_public_url, load_settings
+from callrt.service.loading import check_comfort, check_tools, languages
+from callrt.service.log import configure_logging
+from callrt.service.probe import probe_journal
+from callrt.service.service import run_service
+from callrt.service.wiring import make_desk
+
+EPILOG = """\
+examples:
+  callrt serve                            with ./callrt.toml
+  callrt serve --config /etc/callrt.toml --host 0.0.0.0 --port 80
+
+Point the voice webhook of your Twilio number (POST) at PUBLIC_URL/twilio/voice, where PUBLIC_URL is
+[server] public_url. For operators: http://127.0.0.1:8081 has /metrics, /calls, /healthz and /readyz.
+
+SIGTERM or Ctrl-C: no new calls, live ones get [server] drain_seconds to end. A second one ends at once.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "serve",
+        help="answer calls",
+        description="Answers calls until it is told to end.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config", type=Path, default=Path("callrt.toml"), metavar="FILE", help="default %(default)s"
+    )
+    parser.add_argument("--host", help="listen here instead of [server] host")
+    parser.add_argument("--port", type=_port, help="listen here instead of [server] port; 0: any free one")
+    parser.add_argument(
+        "--log", choices=("text", "json"), default="text", help="lines on stderr (default %(default)s)"
+    )
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="default %(default)s",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status: 0 after a drain; 1 for a taken port or a service that cannot be kept alive; 2 configuration."""
+    settings = load_settings(args.config, os.environ)
+    settings = attrs.evolve(settings, server=listening_on(settings.server, args.host, args.port))
+    configure_logging(
+        secrets_of(settings), as_json=args.log == "json", level=getattr(logging, args.log_level.upper())
+    )
+    try:
+        probe_journal(settings, create=True)
+        for agent in settings.agents:
+            check_tools(settings, agent)
+        for language in languages(settings):
+            check_comfort(settings, language)
+    except ConfigError as error:
+        raise ConfigError(f"{args.config}: {error}") from None
+    serve = partial(
+        run_service,
+        settings,
+        make_desk,
+        announce=_announce,
+        end_process=_end_process,
+    )
+    return trio.run(serve)
+
+
+def listening_on(server: ServerSettings, host: str | None, port: int | None) -> ServerSettings:
+    """The server settings with what the command line says. A public address that only repeats where we listen
+    moves along."""
+    moved = attrs.evolve(
+        server,
+        host=server.host if host is None else host,
+        port=server.port if port is None else port,
+    )
+    if server.public_url == default_public_url(server.host, server.port):
+        moved = attrs.evolve(moved, public_url=default_public_url(moved.host, moved.port))
+    return moved
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """What must never be written anywhere."""
+    return [settings.twilio.auth_token, *(model.api_key for model in settings.models.values())]
+
+
+def _announce(line: str) -> None:
+    print(line, flush=True)
+
+
+def _end_process(status: int) -> NoReturn:
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError("must be a number from 0 to 65535")
+    return int(text)
