@@ -70,7 +70,9 @@ async def connect(
         raise ValueError("a WebSocket address begins with ws:// or wss:// and names a host")
     secure = parts.scheme == "wss"
     port = parts.port or (443 if secure else 80)
-    host = parts.hostname if parts.port is None else f"{parts.hostname}:{port}"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if parts.port is not None:
+        host = f"{host}:{port}"
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     context = (ssl_context or ssl.create_default_context()) if secure else None
     stream = None
@@ -150,9 +152,10 @@ async def accept(
     """Answer an upgrade request on ``stream``, of which ``pre_read`` has been read already.
 
     None when there is no WebSocket: ``check`` refused it, the request was none (answered with 400), or it
-    did not come within ``limits.open_timeout``. The stream is the transport's, also then.
-    If cancelled: it is closed.
+    did not come within ``limits.open_timeout``. The stream is the transport's, also then. What ``check`` raises
+    is raised here, after the client has been told 500. If cancelled: the stream is closed.
     """
+    bugs: list[Exception] = []
 
     async def handshake(library: trio.Nursery, tap: TappedStream) -> WebSocketConnection | None:
         request = await wrap_server_stream(
@@ -162,7 +165,11 @@ async def accept(
             max_message_size=limits.message_bytes,
             receive_buffer_size=RECEIVE_BYTES,
         )
-        refusal = check(request.path, request.headers)
+        try:
+            refusal = check(request.path, request.headers)
+        except Exception as bug:
+            bugs.append(bug)
+            refusal = (500, b"")
         if refusal is None:
             return await request.accept()
         status, body = refusal
@@ -172,6 +179,8 @@ async def accept(
 
     transport = WebSocketTransport(stream, limits, prefix=pre_read)
     await nursery.start(transport.run, handshake, name="websocket server")
+    if bugs:
+        raise bugs[0]
     return transport if transport.is_open else None
 
 
