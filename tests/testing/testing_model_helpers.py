@@ -16,8 +16,8 @@ from pydantic import BaseModel
 
 from callrt.testing.links import MemoryTransport
 from callrt.testing.model_brain import Calling, ScriptBrain, Turn
-from callrt.testing.model_faults import Fault, FaultPlan
 from callrt.testing.model_core import ModelOptions
+from callrt.testing.model_faults import Fault, FaultPlan
 from callrt.testing.model_server import EmulatedModel
 from callrt.testing.model_session import ModelSession
 from callrt.testing.model_voice import BeepVoice

@@ -82,8 +82,8 @@ class ModelOptions:
     transcription_seconds: float = 0.4
     reply_delay: float = 0.05
     """From ``committed`` to ``response.created``."""
-    unix_start: float = 0.0
-    """Unix time when the driver's clock reads 0; only for ``expires_at``."""
+    unix_start: float | None = None
+    """Unix time when the driver's clock reads 0, only for ``expires_at``; None: 0, or on a port the real one."""
     strict_call_ids: bool = True
     """Refuse outputs of calls that this session has never seen."""
 

@@ -7,11 +7,14 @@ opens a port. What the client meets is the same.
 
 from __future__ import annotations
 
+import functools
 import random
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,12 +24,14 @@ import trio
 from trio_websocket import WebSocketConnection, wrap_server_stream
 
 from callrt.testing.links import MemoryTransport, memory_link
-from callrt.testing.model_brain import Brain
+from callrt.testing.model_brain import Brain, EchoBrain
 from callrt.testing.model_core import Abort, Close, DelayPongs, Freeze, ModelOptions, Out, Send
-from callrt.testing.model_faults import FaultPlan
+from callrt.testing.model_faults import Fault, FaultPlan
 from callrt.testing.model_items import Voice
+from callrt.testing.model_script import load_script
 from callrt.testing.model_session import ModelSession
-from callrt.testing.model_voice import BeepVoice
+from callrt.testing.model_voice import BeepVoice, SpokenVoice
+from callrt.testing.speech import synthesize
 from callrt.wire.connection import WebSocketTransport
 from callrt.wire.limits import SocketLimits
 from callrt.wire.streams import TappedStream
@@ -203,7 +208,9 @@ class EmulatedModel:
         host: str = "127.0.0.1",
         task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve until cancelled; ``task_status`` gets the port."""
+        """Serve until cancelled; ``task_status`` gets the port. Raises OSError if it is taken."""
+        if self.options.unix_start is None:
+            self.options = attrs.evolve(self.options, unix_start=time.time() - trio.current_time())
         listeners = await trio.open_tcp_listeners(port, host=host)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_serve_listeners, self.serve_stream, listeners)
@@ -284,6 +291,58 @@ def _has_ended(transport: Transport) -> bool:
     if isinstance(transport, MemoryTransport):
         return transport.has_ended or transport.peer_has_ended
     return not getattr(transport, "is_open", True)
+
+
+def run(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    script: Path | None = None,
+    api_key: str | None = None,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+) -> int:
+    """A standing emulated model with a real voice, until Ctrl-C. Exit status: 0, or 1 if the port is taken.
+
+    ``script``: see :mod:`callrt.testing.model_script`; without one it tells callers how long they spoke.
+    Raises ScriptError, and SpeechUnavailable without the ``demo`` extra.
+    """
+    voice = SpokenVoice()
+    brain: Brain = EchoBrain()
+    faults: Sequence[Fault] = ()
+    if script is not None:
+        brain, faults = load_script(script, synthesize)
+    voice("ready")  # a missing synthesiser is noticed now, not in the first call
+    model = EmulatedModel(
+        brain,
+        voice,
+        plan=FaultPlan(faults),
+        api_key=api_key,
+        seed=seed,
+        keep_sessions=16,
+        report=lambda connection, line: say(f"connection {connection}: {line}"),
+    )
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            taken = await nursery.start(functools.partial(model.listen, port, host=host))
+            say(f"emulated model on ws://{host}:{taken}{PATH}")
+
+    status = 0
+    try:
+        trio.run(main)
+    except* KeyboardInterrupt:
+        say("stopped")
+    except* OSError as group:
+        say(f"cannot listen on {host}:{port}: {_first(group)}")
+        status = 1
+    return status
+
+
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
 
 
 async def _serve_listeners(

@@ -50,7 +50,7 @@ class ModelSession(RepliesHalf):
         """The socket is open: ``session.created``."""
         self.now = self.began = now
         self.conversation_id = self._id("conv")
-        expires = int(self.options.unix_start + now + self.options.session_seconds)
+        expires = int((self.options.unix_start or 0.0) + now + self.options.session_seconds)
         self.session = default_session(self._id("sess"), self.model, expires)
         self._configure_ear()
         self._later(
