@@ -173,6 +173,15 @@ async def test_cancelling_the_nursery_leaves_no_task_behind(autojump_clock):
     assert living_tasks() == before
 
 
+async def test_a_cancelled_nursery_is_an_end_of_ours(autojump_clock):
+    async with socket_pair() as (client, _):
+        pass
+    with pytest.raises(TransportClosed) as caught:
+        await client.receive()
+    assert (caught.value.code, caught.value.by_peer) == (None, False)
+    assert not client.send_nowait("x")
+
+
 async def test_a_closed_socket_has_no_task_although_its_nursery_lives(autojump_clock):
     async with socket_pair() as (client, server):
         with_tasks = living_tasks()

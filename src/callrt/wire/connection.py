@@ -199,12 +199,14 @@ class WebSocketTransport:
 
         Raises nothing that a peer can cause. If cancelled: the socket is dropped.
         """
+        dropped = _End(None, "cancelled", by_peer=False)
         try:
             with self._scope:
                 await self._run(handshake, task_status)
+            self._ended_by_peer()
             await self._linger()
         finally:
-            self._ended_by_peer()
+            self._end = self._end or dropped
             for ping in self._pings:
                 ping.over.set()
             self._over.set()
