@@ -39,16 +39,18 @@ class Socket:
         self.stream_sid = ""
         self.started = trio.Event()
         self.changed = trio.lowlevel.ParkingLot()
+        self.reading = trio.CancelScope()
 
     async def read(self) -> None:
         try:
-            while True:
-                message = json.loads(await self.transport.receive())
-                self.messages.append((trio.current_time(), message))
-                if message["event"] == "start":
-                    self.stream_sid = message["streamSid"]
-                    self.started.set()
-                self.changed.unpark_all()
+            with self.reading:
+                while True:
+                    message = json.loads(await self.transport.receive())
+                    self.messages.append((trio.current_time(), message))
+                    if message["event"] == "start":
+                        self.stream_sid = message["streamSid"]
+                        self.started.set()
+                    self.changed.unpark_all()
         except TransportClosed as closed:
             self.closed = closed
             self.changed.unpark_all()
