@@ -32,6 +32,9 @@ class FakeDesk:
         self.hangs = False
         self.living = 0
         self.attached = trio.Event()
+        self.drained = trio.Event()
+        self.crash = trio.Event()
+        self.runs = 0
 
     async def _note(self, *what: Any) -> None:
         self.asked.append(what)
@@ -80,6 +83,24 @@ class FakeDesk:
             pass
         finally:
             self.living -= 1
+
+    @property
+    def live_calls(self) -> int:
+        return self.living
+
+    def refuse(self, why: str) -> None:
+        self.asked.append(("refuse", why))
+
+    async def drain(self, seconds: float) -> None:
+        await self._note("drain", seconds)
+        await self.drained.wait()
+
+    async def run(self, ctx: Any = None, *, task_status: trio.TaskStatus[Any]) -> None:
+        task_status.started(self)
+        self.runs += 1
+        await self.crash.wait()
+        self.crash = trio.Event()
+        raise RuntimeError("crashed")
 
     def snapshot(self) -> Sequence[Mapping[str, Any]]:
         return [{"call_sid": CALL}]

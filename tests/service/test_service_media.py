@@ -271,9 +271,10 @@ async def test_connections_over_the_bound_are_turned_away_and_counted_by_kind(
         assert (await Client(served.dial()).request("GET", "/")).status == 200
 
 
-@given(
-    st.lists(st.sampled_from([b"GET /twilio/media/", b"x HTTP/1.1", b"\r\n", b"upgrade: websocket", b"\x00"]))
-)
+HEAD_PIECES = [b"GET /twilio/media/", b"x HTTP/1.1", b"\r\n", b"upgrade: websocket", b"\x00"]
+
+
+@given(st.lists(st.sampled_from(HEAD_PIECES)))
 def test_any_head_leaves_nothing_behind(pieces: list[bytes]) -> None:
     async def main() -> None:
         async with serving() as served:
@@ -308,6 +309,5 @@ async def test_port_over_real_sockets_serves_both_kinds() -> None:
         socket.send_nowait(CONNECTED)
         socket.send_nowait(start())
         with trio.fail_after(5):
-            while not served.desk.asked:
-                await trio.sleep(0.01)
+            await served.desk.attached.wait()
         nursery.cancel_scope.cancel()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -68,6 +69,10 @@ class HttpResponse:
 
 
 Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
+
+
+def phrase(status: int) -> str:
+    return HTTPStatus(status).phrase
 
 
 class _Refused(Exception):
@@ -222,7 +227,7 @@ class _Connection:
         ]
         if close:
             headers.append(("connection", "close"))
-        head = h11.Response(status_code=response.status, headers=headers)
+        head = h11.Response(status_code=response.status, headers=headers, reason=phrase(response.status))
         data = self._h11.send(head) or b""
         if method != "HEAD" and response.body:
             data += self._h11.send(h11.Data(data=response.body)) or b""

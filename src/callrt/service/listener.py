@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from callrt.policy.facts import ConnectionRefused, Fact
-from callrt.service.http import Handler, HttpLimits, HttpResponse, serve_http
+from callrt.service.http import Handler, HttpLimits, HttpResponse, phrase, serve_http
 from callrt.service.router import strip_prefix
 from callrt.telephony.urls import MEDIA_PREFIX
 
@@ -141,7 +141,7 @@ class Port:
 
 async def _answer(stream: trio.abc.Stream, response: HttpResponse) -> None:
     head = (
-        f"HTTP/1.1 {response.status} -\r\ncontent-type: {response.content_type}\r\n"
+        f"HTTP/1.1 {response.status} {phrase(response.status)}\r\ncontent-type: {response.content_type}\r\n"
         f"content-length: {len(response.body)}\r\nconnection: close\r\n\r\n"
     )
     with trio.move_on_after(1):
