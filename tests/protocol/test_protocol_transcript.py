@@ -22,11 +22,23 @@ def utterance(text: str, received_ms: int, *, ended: bool = True) -> Utterance:
     return made
 
 
-@given(TEXT, st.integers(0, 20_000), st.booleans(), st.lists(st.integers(0, 25_000), min_size=2, max_size=10))
+@given(
+    st.lists(st.tuples(TEXT, st.integers(0, 5000)), max_size=5),
+    st.booleans(),
+    st.lists(st.integers(0, 25_000), min_size=2, max_size=10),
+)
 def test_heard_text_grows_with_what_was_heard_and_is_a_prefix(
-    text: str, received: int, ended: bool, positions: list[int]
+    deltas: list[tuple[str, int]], ended: bool, positions: list[int]
 ) -> None:
-    said = utterance(text, received, ended=ended)
+    """However words and audio are interleaved."""
+    said = Utterance()
+    for words, ms in deltas:
+        said.words(words)
+        said.audio(ms)
+    if ended:
+        said.ended()
+    text = "".join(words for words, _ in deltas)
+    assert said.text == text
     texts = [said.heard_text(ms) for ms in sorted(positions)]
     for shorter, longer in itertools.pairwise(texts):
         assert longer.startswith(shorter)
@@ -34,8 +46,8 @@ def test_heard_text_grows_with_what_was_heard_and_is_a_prefix(
         assert text.startswith(heard)
         assert heard == heard.rstrip()
     assert said.heard_text(0) == ""
-    if ended and received:
-        assert said.heard_text(received) == text.rstrip()
+    if ended and said.received_ms:
+        assert said.heard_text(said.received_ms) == text.rstrip()
 
 
 @given(TEXT, st.integers(1, 20_000), st.integers(0, 20_000))
@@ -75,6 +87,30 @@ def test_the_final_text_replaces_the_deltas_and_late_deltas_change_nothing() -> 
     assert said.text == "Your appointment"
 
 
+def test_words_that_came_after_so_much_audio_are_not_in_it() -> None:
+    """A slow start: by its share, more would count as heard."""
+    said = Utterance()
+    said.words("Well,")
+    said.audio(1200)
+    said.words(" your appointment")
+    said.audio(600)
+    said.words_final("Well, your appointment is on Friday.")
+    assert said.heard_text(1200) == "Well,"
+    assert said.heard_text(1300) == "Well, your appointment"[: len("Well, your")]
+    assert (
+        utterance("Well, your appointment is on Friday.", 1800, ended=False).heard_text(1200) == "Well, your"
+    )
+
+
+def test_words_that_lag_behind_their_audio_are_heard_all_the_same() -> None:
+    said = Utterance()
+    said.audio(6000)
+    said.words("One two three four five six")
+    said.ended()
+    assert said.heard_text(3000) == "One two"
+    assert said.heard_text(6000) == "One two three four five six"
+
+
 def test_an_empty_final_text_does_not_take_words_back() -> None:
     said = Utterance()
     said.words("Hello")
@@ -94,7 +130,7 @@ def test_expected_text_is_what_will_be_heard_of_the_audio_in_hand() -> None:
     transcript.agent_audio("a", 1000)
     assert transcript.expected_text("a") == "Good morning,"
     assert transcript.heard_text("a", 500) == "Good"
-    transcript.agent_audio("a", 2500)
+    transcript.agent_audio("a", 1500)
     transcript.agent_ended("a")
     assert transcript.expected_text("a") == "Good morning, how can I help you today?"
 

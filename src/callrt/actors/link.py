@@ -121,9 +121,10 @@ class ModelLink(LinkPort):
                 line.hold_audio()
                 line.log.write(CallerSaid(item_id=item, text=text))
             case fx.SpeechComplete(item, whole):
-                if not whole:
+                if whole:
+                    line.transcript.agent_ended(item)
+                else:
                     line.mark_partial(item)
-                line.transcript.agent_ended(item)
                 line.voice.complete(item)
             case fx.RunTool(call_id, name, arguments):
                 line.active()

@@ -60,7 +60,6 @@ def settle_line(line: Line) -> None:
     for item in line.voice.mouth.items(now):
         if not item.ended and not item.cut:
             line.mark_partial(item.item_id)
-            line.transcript.agent_ended(item.item_id)
             line.voice.complete(item.item_id)
     line.note_expected()
     if line.speech_from is not None:

@@ -3,7 +3,8 @@
 Models send the words of a reply ahead of its audio and say nothing of their alignment. So a word counts as
 heard when its share of the utterance's duration has been heard. While an utterance is being generated its
 duration is not known: it is the audio received or what the words will take at the pace of speech, whichever
-is more. The pace is learned from the utterances of this call that have ended.
+is more. The pace is learned from the utterances of this call that have ended. And words that came after so
+much audio were not spoken in it: that bounds them from below.
 
 Milliseconds are of the item's own audio, integers.
 """
@@ -28,6 +29,10 @@ PACE_UNITS_MIN = 20
 """Shorter utterances say little about the pace: they are mostly pauses."""
 
 
+WORDS_AHEAD_DOUBT_MS = 1000
+"""Words may also lag behind their audio; the bound from below is believed no further than this."""
+
+
 def _units(text: str) -> int:
     return sum(WIDE_UNITS if _is_wide(character) else 1 for character in text)
 
@@ -43,32 +48,39 @@ class Utterance:
     received_ms: int = 0
     complete: bool = False
     """All of it was generated: ``received_ms`` is its duration and ``text`` all its words."""
-    _pieces: list[str] = attrs.field(factory=list)
+    _pieces: list[tuple[str, int]] = attrs.field(factory=list)
+    """Words, and the audio that had been received when they came."""
     _final: bool = False
 
     def words(self, delta: str) -> None:
         """More words. After ``words_final`` they are late and change nothing."""
-        if not self._final:
-            self._pieces.append(delta)
+        if self._final:
+            return
+        if self._pieces and self._pieces[-1][1] == self.received_ms:
+            delta = self._pieces.pop()[0] + delta
+        self._pieces.append((delta, self.received_ms))
 
     def words_final(self, text: str) -> None:
         """The whole text, in place of the deltas. An empty one does not take words back."""
-        if text or not self._pieces:
-            self._pieces = [text]
-            self._final = True
+        before = self.text
+        if not text and before:
+            return
+        self._final = True
+        if before and text.startswith(before):
+            self._pieces.append((text[len(before) :], self._pieces[-1][1]))
+        else:
+            self._pieces = [(text, 0)]
 
     def audio(self, ms: int) -> None:
-        """``ms`` in all, as far as received."""
-        self.received_ms = max(self.received_ms, ms)
+        """``ms`` more have been received."""
+        self.received_ms += ms
 
     def ended(self) -> None:
         self.complete = True
 
     @property
     def text(self) -> str:
-        if len(self._pieces) > 1:
-            self._pieces = ["".join(self._pieces)]
-        return self._pieces[0] if self._pieces else ""
+        return "".join(words for words, _ in self._pieces)
 
     def heard_text(self, heard_ms: int, ms_per_unit: float = DEFAULT_MS_PER_UNIT) -> str:
         """The longest run of whole words whose share of the duration is within ``heard_ms``.
@@ -82,14 +94,16 @@ class Utterance:
             return text.rstrip()
         total = _units(text)
         duration = self.received_ms if self.complete else max(self.received_ms, round(total * ms_per_unit))
-        share = total * heard_ms
-        spoken = end = 0
-        for position, character in enumerate(text):
-            spoken += WIDE_UNITS if _is_wide(character) else 1
-            if spoken * duration > share:
-                break
-            if _ends_word(text, position):
-                end = position + 1
+        spoken = end = position = 0
+        for words, after_ms in self._pieces:
+            doubt = WORDS_AHEAD_DOUBT_MS if after_ms >= heard_ms else 0
+            for character in words:
+                spoken += WIDE_UNITS if _is_wide(character) else 1
+                if spoken * duration > total * (heard_ms - doubt):
+                    return text[:end]
+                if _ends_word(text, position):
+                    end = position + 1
+                position += 1
         return text[:end]
 
 
@@ -129,7 +143,7 @@ class Transcript:
             utterance.words(text)
 
     def agent_audio(self, item_id: str, ms: int) -> None:
-        """``ms`` in all have been received of this item."""
+        """``ms`` more have been received of this item."""
         self._item(item_id).audio(ms)
 
     def agent_ended(self, item_id: str) -> None:
