@@ -1,0 +1,153 @@
+"""``callrt check``: one line per finding, exit 0 or 2, and nothing left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from callrt.cli.main import main
+
+SID = "AC" + "0123456789abcdef" * 2
+TOKEN = "fedcba9876543210" * 2
+KEY = "sk-proj-0123456789abcdefgh"
+
+GOOD = """
+[server]
+public_url = "https://calls.example.org"
+[agents.front-desk]
+instructions = "You answer."
+tools = ["clinic_tools:book"]
+"""
+
+TOOLS = '''
+from callrt.agents.declare import tool
+
+
+@tool
+def book(name: str) -> str:
+    """Book an appointment."""
+    return name
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TWILIO_ACCOUNT_SID", SID)
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", TOKEN)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    (tmp_path / "clinic_tools.py").write_text(TOOLS)
+    (tmp_path / "callrt.toml").write_text(GOOD)
+    return tmp_path
+
+
+def check(capsys: pytest.CaptureFixture[str], text: str | None = None) -> tuple[int, list[str]]:
+    if text is not None:
+        Path("callrt.toml").write_text(text)
+    status = main(["check"])
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    for secret in (TOKEN, KEY):
+        assert secret not in captured.out
+    return status, captured.out.splitlines()
+
+
+def test_good_configuration_is_one_line_and_leaves_no_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(capsys) == (0, ["ok: callrt.toml: 1 agent, 1 model, 1 tool"])
+    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == [
+        "callrt.toml",
+        "clinic_tools.py",
+    ]
+
+
+def test_wrong_configuration_is_exit_2(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, lines = check(capsys, GOOD.replace("public_url", "public_uri"))
+    assert (status, lines) == (
+        2,
+        ['error: callrt.toml: [server] public_uri: unknown key; did you mean "public_url"?'],
+    )
+
+
+@pytest.mark.parametrize("tool", ["clinic_tools:bok", "clinic_tols:book", "clinic_tools:tool"])
+def test_tool_that_cannot_be_loaded_is_an_error_with_its_key(
+    tool: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, lines = check(capsys, GOOD.replace("clinic_tools:book", tool))
+    assert status == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("error: callrt.toml: [agents.front-desk] tools: ")
+
+
+def test_tool_module_that_exits_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "exiting_tools.py").write_text("import sys\nsys.exit(3)\n")
+    status, lines = check(capsys, GOOD.replace("clinic_tools:book", "exiting_tools:book"))
+    assert (status, len(lines)) == (2, 1)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///nowhere/callrt.db", "sqlite:///folder.db", "sqlite:///text.db"])
+def test_journal_that_cannot_be_used_is_an_error(
+    url: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "folder.db").mkdir()
+    (folder / "text.db").write_text("no database\n" * 1000)
+    status, lines = check(capsys, GOOD + f'[journal]\nurl = "{url}"\n')
+    assert status == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("error: callrt.toml: [journal] url: ")
+
+
+def test_every_finding_is_a_line_of_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = GOOD.replace("clinic_tools:book", "none:x") + '[journal]\nurl = "sqlite:///nowhere/x.db"\n'
+    status, lines = check(capsys, text)
+    assert status == 2
+    assert [line.split(": ")[0] for line in lines] == ["error", "error"]
+
+
+WARNINGS = [
+    ("https://calls.example.org", "http://127.0.0.1:8080", "[server] public_url"),
+    ("https://calls.example.org", "http://calls.example.org", "unencrypted"),
+    ("[agents", "admin_host = '0.0.0.0'\n[agents", "[server] admin_host"),
+    ("[agents", "[carriers.twilio]\nverify_signatures = false\n[agents", "verify_signatures"),
+    ("[agents", "[carriers.twilio]\naccount_sid = 'AC1'\n[agents", "account_sid"),
+    ("[agents", "[carriers.twilio]\nauth_token = 'short'\n[agents", "auth_token"),
+    ("[agents", "[models.main]\napi_key = 'wrong'\n[agents", "api_key"),
+    ("[agents", "[routes]\n'+15550100002' = 'front-desk'\n[agents", "[routes] default"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "named"), WARNINGS)
+def test_what_is_probably_not_meant_is_a_warning(
+    old: str, new: str, named: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, lines = check(capsys, GOOD.replace(old, new))
+    assert status == 0
+    warnings = [line for line in lines if line.startswith("warning: callrt.toml: ")]
+    assert len(warnings) == 1
+    assert named in warnings[0]
+    assert lines[-1].startswith("ok: ")
+
+
+def test_credentials_of_emulators_have_no_shape(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        GOOD
+        + """
+[carriers.twilio]
+api_url = "http://127.0.0.1:8090"
+account_sid = "x"
+auth_token = "x"
+[models.main]
+url = "ws://127.0.0.1:9000/v1/realtime"
+api_key = "x"
+"""
+    )
+    assert check(capsys, text) == (0, ["ok: callrt.toml: 1 agent, 1 model, 1 tool"])
+
+
+def test_missing_file_is_exit_2(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "callrt.toml").unlink()
+    status, lines = check(capsys)
+    assert (status, len(lines)) == (2, 1)
+    assert "there is no such file" in lines[0]

@@ -1,0 +1,184 @@
+"""``callrt serve`` as a process: announces, answers, drains on a signal, ends at once on the second."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from callrt.cli.serve import listening_on
+from callrt.policy.settings import ServerSettings
+from callrt.telephony.signatures import sign
+
+TOKEN = "fedcba9876543210" * 2
+BASE = "http://calls.test"
+
+CONFIG = f"""
+[server]
+port = 0
+admin_port = 0
+public_url = "{BASE}"
+drain_seconds = 20
+[carriers.twilio]
+account_sid = "AC1"
+auth_token = "{TOKEN}"
+api_url = "http://127.0.0.1:1"
+[models.main]
+api_key = "sk-none"
+url = "ws://127.0.0.1:1"
+[agents.front-desk]
+instructions = "You answer."
+"""
+
+VOICE = {"CallSid": "CA7", "AccountSid": "AC1", "From": "+15550100001", "To": "+15550100002"}
+
+
+def command(folder: Path, *arguments: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "callrt.cli.main",
+        "serve",
+        "--config",
+        str(folder / "callrt.toml"),
+        *arguments,
+    ]
+
+
+class Served:
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        (folder / "callrt.toml").write_text(CONFIG)
+        self.log = folder / "log.txt"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command(folder, *arguments), stdout=subprocess.PIPE, stderr=log)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().decode()
+        assert line.startswith("listening on "), self.log.read_text()
+        self.public, self.admin = (int(port) for port in re.findall(r":(\d+) ", line))
+
+    def get(self, port: int, path: str) -> httpx.Response:
+        return httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False)
+
+    def place_call(self) -> httpx.Response:
+        return httpx.post(
+            f"http://127.0.0.1:{self.public}/twilio/voice",
+            data=VOICE,
+            headers={"X-Twilio-Signature": sign(TOKEN, f"{BASE}/twilio/voice", VOICE.items())},
+            trust_env=False,
+        )
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    up = Served(tmp_path)
+    yield up
+    with contextlib.suppress(ProcessLookupError):
+        up.process.kill()
+    up.process.wait()
+    assert up.process.stdout is not None
+    up.process.stdout.close()
+
+
+def wait_until_draining(served: Served) -> None:
+    deadline = time.monotonic() + 10
+    while served.get(served.admin, "/readyz").status_code != 503:
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_without_calls_ends_the_process_with_0(number: int, served: Served) -> None:
+    assert served.get(served.public, "/healthz").status_code == 200
+    served.signal(number)
+    assert served.end() == 0
+
+
+def test_draining_declines_new_calls_and_the_second_signal_ends_at_once(served: Served) -> None:
+    assert "<Stream" in served.place_call().text
+    assert "callrt_calls_live 1.0" in served.get(served.admin, "/metrics").text
+    served.signal(signal.SIGTERM)
+    wait_until_draining(served)
+    assert served.get(served.public, "/readyz").text == "draining\n"
+    VOICE_2 = {**VOICE, "CallSid": "CA8"}
+    answer = httpx.post(
+        f"http://127.0.0.1:{served.public}/twilio/voice",
+        data=VOICE_2,
+        headers={"X-Twilio-Signature": sign(TOKEN, f"{BASE}/twilio/voice", VOICE_2.items())},
+        trust_env=False,
+    )
+    assert answer.status_code == 200
+    assert "<Say" in answer.text
+    assert "<Stream" not in answer.text
+    begun = time.monotonic()
+    served.signal(signal.SIGTERM)
+    assert served.end() == 1
+    assert time.monotonic() - begun < 2
+
+
+def test_taken_port_is_exit_1_in_one_sentence(served: Served, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        command(tmp_path, "--port", str(served.public)),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert str(served.public) in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_log_holds_no_secret_and_no_number(served: Served) -> None:
+    served.place_call()
+    served.signal(signal.SIGTERM)
+    wait_until_draining(served)
+    served.signal(signal.SIGTERM)
+    served.end()
+    log = served.log.read_text()
+    assert "draining" in log
+    for hidden in (TOKEN, "sk-none", "5550100001", "Traceback"):
+        assert hidden not in log
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("instructions", "instruction", "instructions"),
+        (TOKEN, "${CALLRT_TEST_UNSET}", "CALLRT_TEST_UNSET"),
+        ("[models.main]", "[journal]\nurl = 'sqlite:///nowhere/x.db'\n[models.main]", "[journal] url"),
+        ("instructions", "tools = ['none:x']\ninstructions", "[agents.front-desk] tools"),
+    ],
+)
+def test_wrong_configuration_is_exit_2_in_one_sentence(
+    old: str, new: str, named: str, tmp_path: Path
+) -> None:
+    (tmp_path / "callrt.toml").write_text(CONFIG.replace(old, new))
+    ended = subprocess.run(
+        command(tmp_path), capture_output=True, text=True, timeout=30, check=False, env=dict(os.environ)
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "callrt.toml" in ended.stderr
+    assert named in ended.stderr
+
+
+def test_public_address_that_repeats_where_we_listen_moves_along() -> None:
+    assert listening_on(ServerSettings(), None, 9000).public_url == "http://127.0.0.1:9000"
+    assert listening_on(ServerSettings(), "0.0.0.0", None).public_url == "http://127.0.0.1:8080"
+    told = ServerSettings(public_url="https://calls.example.org")
+    assert listening_on(told, "0.0.0.0", 9000).public_url == "https://calls.example.org"
