@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .admin import ChildCounts, ChildHandle, ChildInfo
 from .backoff import Backoff
+from .breaker import BreakerChanged, BreakerOpen, Breakers, BreakerState, CircuitBreaker
 from .context import Context
 from .dynamic import DynamicSupervisor
 from .errors import (
@@ -36,6 +37,7 @@ from .errors import (
 from .exits import ExitKind, Reason
 from .mailbox import Down, MailboxStatistics
 from .refs import ActorRef, Monitor, ReplyTo
+from .registry import NameTaken, Registry
 from .reports import (
     AutoShutdown,
     DeadLetter,
@@ -51,8 +53,10 @@ from .reports import (
     StartFailure,
     Unresponsive,
 )
+from .snapshot import ChildSnapshot, SupervisorSnapshot, snapshot
 from .spec import BackoffDefeatsWindow, ChildSpec, MailboxPolicy
 from .supervisor import Supervisor
+from .watchdog import Watchdog
 
 __all__ = [
     "ActorRef",
@@ -64,13 +68,19 @@ __all__ = [
     "AutoShutdown",
     "Backoff",
     "BackoffDefeatsWindow",
+    "BreakerChanged",
+    "BreakerOpen",
+    "BreakerState",
+    "Breakers",
     "ChildCounts",
     "ChildHandle",
     "ChildInfo",
     "ChildRestarting",
     "ChildRunning",
+    "ChildSnapshot",
     "ChildSpec",
     "ChildUnresponsive",
+    "CircuitBreaker",
     "Context",
     "DeadLetter",
     "Decline",
@@ -89,9 +99,11 @@ __all__ = [
     "MailboxPolicy",
     "MailboxStatistics",
     "Monitor",
+    "NameTaken",
     "NotFound",
     "OrderlyStop",
     "Reason",
+    "Registry",
     "ReplyTo",
     "Report",
     "Reports",
@@ -104,7 +116,10 @@ __all__ = [
     "SupervisionError",
     "Supervisor",
     "SupervisorDown",
+    "SupervisorSnapshot",
     "TargetDown",
     "TooManyChildren",
     "Unresponsive",
+    "Watchdog",
+    "snapshot",
 ]

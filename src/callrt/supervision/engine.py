@@ -251,7 +251,7 @@ class Run:
             await self._exited(event)
         elif isinstance(event, Call):
             await self._call(event)
-        elif event is not None and event.state == "restarting" and event.due <= trio.current_time():
+        elif event is not None:
             await self.restarts.due(event)
 
     async def _call(self, call: Call) -> None:

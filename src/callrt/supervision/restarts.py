@@ -94,16 +94,16 @@ class Restarts:
         self._run.schedule(first)
 
     async def due(self, child: Child) -> None:
-        """A restart's time has come: start every member that waits, in start order."""
+        """A restart's time has come: start every member that waits, in start order. ``child`` may have been
+        terminated or replaced meanwhile; the others of its group come back all the same."""
         run = self._run
-        group = self.group(child)
-        late_comers = [member for member in group if member.live]  # added by hand while the group was down
-        await self._stop_live(late_comers)
-        for member in late_comers:
-            if member.spec.restart == "temporary" and member.state == "stopped":
-                run.forget(member)
-            elif member.state == "stopped":
-                member.state = "restarting"
+        together = run.strategy in ("one_for_all", "rest_for_one")
+        candidates = run.children.values() if together else [child]
+        first = next((member for member in candidates if self._is_due(member)), None)
+        if first is None:
+            return
+        group = self.group(first)
+        await self._stop_late_comers([member for member in group if member.live])
         if self._lost(group):
             return
         for member in group:
@@ -117,6 +117,18 @@ class Restarts:
             elif launch.end is not None:
                 await self._not_restarted(member, launch.end)
                 return
+
+    def _is_due(self, child: Child) -> bool:
+        return child.state == "restarting" and child.due <= trio.current_time()
+
+    async def _stop_late_comers(self, members: list[Child]) -> None:
+        """They were added by hand while their group was down: it starts as a whole, in order."""
+        await self._stop_live(members)
+        for member in members:
+            if member.spec.restart == "temporary" and member.state == "stopped":
+                self._run.forget(member)
+            elif member.state == "stopped":
+                member.state = "restarting"
 
     async def _not_restarted(self, child: Child, end: End) -> None:
         if end.kind == "system":

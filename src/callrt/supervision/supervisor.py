@@ -117,6 +117,11 @@ class SupervisorBase:
     def running(self) -> bool:
         return self._live is not None
 
+    @property
+    def current(self) -> Run | None:
+        """The run that is alive now: for :func:`snapshot`, not for users."""
+        return self._live
+
     def ref(self, id: Hashable) -> ActorRef[Any]:
         """The reference of a child; for a static one also before the first run. Raises :class:`NotFound`."""
         child = self._live.children.get(id) if self._live is not None else None
