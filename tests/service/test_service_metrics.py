@@ -8,8 +8,9 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callrt import __version__
 from callrt.policy import facts
-from callrt.service.metrics import LABEL_VALUES_MAX, Metrics, callrt_version, sample_loop_lag
+from callrt.service.metrics import LABEL_VALUES_MAX, Metrics, sample_loop_lag
 
 MOVES: list[tuple[facts.Fact, str, dict[str, str], float]] = [
     (facts.CallStarted(), "callrt_calls_live", {}, 1),
@@ -75,7 +76,7 @@ def test_every_fact_moves_some_metric() -> None:
 
 def test_build_information_is_exposed() -> None:
     text = Metrics().exposition().decode()
-    assert f'callrt_build_info{{version="{callrt_version()}"}} 1.0' in text
+    assert f'callrt_build_info{{version="{__version__}"}} 1.0' in text
 
 
 def test_contracts_names_are_exposed_before_anything_has_happened() -> None:

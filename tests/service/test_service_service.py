@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trio.testing
 from service_helpers import CALL, KEY, VOICE, Answer, Client, FakeDesk
 
 from callrt.errors import CallrtError

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from callrt.policy.settings import TwilioSettings
 from callrt.telephony.rest import CallFacts, TwilioError, TwilioRest

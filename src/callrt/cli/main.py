@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from callrt import __version__
 from callrt.errors import CallrtError, ConfigError
-from callrt.service.metrics import callrt_version
 
 VERBS = {
     "serve": "callrt.cli.serve",
@@ -64,7 +64,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"callrt {callrt_version()}")
+    parser.add_argument("--version", action="version", version=f"callrt {__version__}")
     subparsers = parser.add_subparsers(dest="verb", metavar="COMMAND", title="commands", required=True)
     verb = next((argument for argument in arguments if not argument.startswith("-")), None)
     if verb is not None and verb not in VERBS:

@@ -7,12 +7,12 @@ invents reasons cannot make the exposition grow, and nothing said on a call can 
 from __future__ import annotations
 
 import re
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import trio
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
+from callrt import __version__
 from callrt.policy import facts
 from callrt.policy.facts import Fact
 
@@ -34,13 +34,6 @@ _TOOL = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
 LAG_PERIOD_SECONDS = 0.1
 
 
-def callrt_version() -> str:
-    try:
-        return version("callrt")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 class Metrics:
     """All metrics of one process in a registry of its own."""
 
@@ -54,7 +47,7 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(name, text, labels, buckets=buckets, registry=registry)
 
-        Info("callrt_build", "What runs.", registry=registry).info({"version": callrt_version()})
+        Info("callrt_build", "What runs.", registry=registry).info({"version": __version__})
         self._live = Gauge("callrt_calls_live", "Calls in this process.", registry=registry)
         self._calls = counter("callrt_calls_total", "Calls that have ended.", "outcome")
         self._restarts = counter("callrt_actor_restarts_total", "Actors restarted.", "actor", "reason")
