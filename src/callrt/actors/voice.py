@@ -119,7 +119,7 @@ class Voice:
         """Do what is due; returns the clock time of the next tick."""
         now = trio.current_time()
         streaming = self.line.stream is not None
-        if streaming and self.comfort.due(self.mouth.audio_end(now)) <= now:
+        if streaming and self.comfort.due(self._sound_until(now)) <= now:
             self.comfort.spoke()
             self._dead_air(now)
             self.say_line("one_moment")
@@ -131,7 +131,7 @@ class Voice:
         due = self.mouth.next_wakeup(now)
         end = self.mouth.audio_end(now)
         if streaming:
-            due = min(due, max(now, self.comfort.due(end)))
+            due = min(due, max(now, self.comfort.due(self._sound_until(now))))
         if self._spoke and end > now:
             due = min(due, end + 0.001)
         elif self._spoke:
@@ -193,7 +193,13 @@ class Voice:
                 self.line.observe(facts.FramesDropped("downlink", "carrier_backlog"))
                 stream.transport.abort()
                 return
-        self._quiet_from = max(self._quiet_from, self.mouth.audio_end(trio.current_time()))
+        self._sound_until(trio.current_time())
+
+    def _sound_until(self, now: float) -> float:
+        """When the caller will have heard, or has heard, the last of what was said."""
+        end = self.mouth.audio_end(now)
+        self._quiet_from = end if end > now else min(self._quiet_from, now)
+        return self._quiet_from
 
     def _progress(self, now: float) -> None:
         """What has been heard by now, into the call's records; once per new word, not once per mark."""

@@ -16,8 +16,8 @@ import attrs
 class ComfortPlan:
     after: float
     """Seconds of silence that the caller may hear."""
-    margin: float = 0.06
-    """Begin so much earlier, for the way to the caller's end of the socket."""
+    margin: float = 0.12
+    """Begin so much earlier: the way to the caller, a frame's grid, and words that end before their audio does."""
     again: float = 6.0
     """Silence after a line before it is said once more."""
     most: int = 5
