@@ -1,4 +1,5 @@
-"""Each fault of the emulated service strikes at its exact point, as often as it should, and nowhere else."""
+"""Each fault of the emulated service strikes at its exact point, as often as it should, and nowhere
+else."""
 
 from __future__ import annotations
 
@@ -25,10 +26,12 @@ GREET = {"instructions": f'say exactly: "{GREETING}"'}
 
 
 async def closed(client: Client) -> TransportClosed:
-    with pytest.raises(TransportClosed) as caught, trio.fail_after(300):
+    with trio.fail_after(300):
         while True:
-            await client.next()
-    return caught.value
+            try:
+                await client.next()
+            except TransportClosed as end:
+                return end
 
 
 async def greet(client: Client) -> dict[str, Any]:

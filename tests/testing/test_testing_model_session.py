@@ -1,8 +1,10 @@
-"""Laws of the emulated session, in virtual time; each event it emits is judged by the vendor's own types."""
+"""Laws of the emulated session, in virtual time; each event it emits is judged by the vendor's own
+types."""
 
 from __future__ import annotations
 
 import base64
+import itertools
 from typing import Any
 
 import pytest
@@ -72,8 +74,14 @@ async def test_spoken_turn_is_answered_by_the_whole_lifecycle_in_order(autojump_
 async def test_effective_configuration_is_the_merge_of_all_updates(autojump_clock: Clock) -> None:
     async with opened() as client:
         await client.configure()
-        client.send("session.update", session={"type": "realtime", "instructions": "", "audio": {"input": {
-            "turn_detection": {"type": "server_vad", "create_response": False}}}})  # fmt: skip
+        client.send(
+            "session.update",
+            session={
+                "type": "realtime",
+                "instructions": "",
+                "audio": {"input": {"turn_detection": {"type": "server_vad", "create_response": False}}},
+            },
+        )
         session = (await client.until("session.updated"))["session"]
         assert session["instructions"] == ""
         assert session["audio"]["input"]["format"] == {"type": "audio/pcmu"}
@@ -318,9 +326,19 @@ async def test_without_interrupt_response_the_reply_goes_on_and_no_second_one_is
 ) -> None:
     options = ModelOptions(pace=Pace(rate=(0.5, 0.5)))
     async with opened(emulated(options=options)) as client:
-        await client.configure(audio={"input": {"format": {"type": "audio/pcmu"}, "turn_detection": {
-            "type": "server_vad", "interrupt_response": False, "silence_duration_ms": 200}},
-            "output": {"format": {"type": "audio/pcmu"}}})  # fmt: skip
+        await client.configure(
+            audio={
+                "input": {
+                    "format": {"type": "audio/pcmu"},
+                    "turn_detection": {
+                        "type": "server_vad",
+                        "interrupt_response": False,
+                        "silence_duration_ms": 200,
+                    },
+                },
+                "output": {"format": {"type": "audio/pcmu"}},
+            }
+        )
         client.send("response.create", response={"instructions": f'say exactly: "{GREETING}"'})
         await client.until("response.output_audio.delta")
         await client.say(utterance("I need an appointment"), 300)
@@ -351,8 +369,15 @@ async def test_truncation_never_exceeds_the_audio_and_only_touches_spoken_items(
         assert (await truncate(item.id, 1000))["type"] == "conversation.item.truncated"
         assert "1000ms is already shorter" in (await truncate(item.id, 1001))["error"]["message"]
         assert (await truncate(item.id, 0))["type"] == "conversation.item.truncated"
-        client.send("conversation.item.create", item={"id": "replayed", "type": "message", "role": "assistant",
-                    "content": [{"type": "output_text", "text": "Hello"}]})  # fmt: skip
+        client.send(
+            "conversation.item.create",
+            item={
+                "id": "replayed",
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": "Hello"}],
+            },
+        )
         await client.until("conversation.item.done")
         assert (await truncate("replayed", 0))["error"]["code"] == "invalid_value"
 
@@ -369,8 +394,10 @@ async def test_tool_call_waits_for_its_output_and_is_then_answered(autojump_cloc
         assert (call["status"], call["arguments"]) == ("completed", '{"day": "tuesday", "hour": 15}')
         deltas = "".join(event["delta"] for event in client.of("response.function_call_arguments.delta"))
         assert deltas == call["arguments"]
-        client.send("conversation.item.create", item={"type": "function_call_output", "call_id": call["call_id"],
-                    "output": '{"ok":true}'})  # fmt: skip
+        client.send(
+            "conversation.item.create",
+            item={"type": "function_call_output", "call_id": call["call_id"], "output": '{"ok":true}'},
+        )
         client.send("response.create")
         await client.until("response.done")
         assert client.of("response.output_audio_transcript.done")[-1]["transcript"] == BOOKED
@@ -399,8 +426,10 @@ async def test_resumed_conversation_says_exactly_the_rest_of_the_line(
             ("assistant", "output_text", heard),
             ("system", "input_text", "The line was lost for a moment; go on."),
         ):
-            client.send("conversation.item.create", item={"type": "message", "role": role,
-                        "content": [{"type": kind, "text": text}]})  # fmt: skip
+            client.send(
+                "conversation.item.create",
+                item={"type": "message", "role": role, "content": [{"type": kind, "text": text}]},
+            )
         client.send("response.create")
         await client.until("response.done")
         said = client.of("response.output_audio_transcript.done")[0]["transcript"]
@@ -415,9 +444,13 @@ async def test_second_reply_at_once_is_refused_unless_out_of_band(autojump_clock
         client.send("response.create")
         client.send(
             "response.create",
-            response={"conversation": "none", "output_modalities": ["text"], "input": [],
-                      "instructions": 'say exactly: "aside"'},
-        )  # fmt: skip
+            response={
+                "conversation": "none",
+                "output_modalities": ["text"],
+                "input": [],
+                "instructions": 'say exactly: "aside"',
+            },
+        )
         error = (await client.until("error"))["error"]
         assert error["code"] == "conversation_already_has_active_response"
         assert client.session.replies[0].id in error["message"]
@@ -433,8 +466,15 @@ async def test_duplicate_item_id_is_refused_and_the_first_one_stays(autojump_clo
     async with opened() as client:
         await client.configure()
         for text in ("one", "two"):
-            client.send("conversation.item.create", item={"id": "mine", "type": "message", "role": "user",
-                        "content": [{"type": "input_text", "text": text}]})  # fmt: skip
+            client.send(
+                "conversation.item.create",
+                item={
+                    "id": "mine",
+                    "type": "message",
+                    "role": "user",
+                    "content": [{"type": "input_text", "text": text}],
+                },
+            )
         error = (await client.until("error"))["error"]
         assert error["code"] == "item_create_duplicate_item_id"
         client.send("conversation.item.retrieve", item_id="mine")
@@ -448,8 +488,16 @@ async def test_items_go_where_previous_item_id_says(autojump_clock: Clock) -> No
     async with opened() as client:
         await client.configure()
         for item_id, after in (("b", None), ("a", "root"), ("c", "b"), ("ab", "a")):
-            client.send("conversation.item.create", previous_item_id=after, item={"id": item_id, "type": "message",
-                        "role": "user", "content": [{"type": "input_text", "text": item_id}]})  # fmt: skip
+            client.send(
+                "conversation.item.create",
+                previous_item_id=after,
+                item={
+                    "id": item_id,
+                    "type": "message",
+                    "role": "user",
+                    "content": [{"type": "input_text", "text": item_id}],
+                },
+            )
             await client.until("conversation.item.done")
         assert list(client.session.items) == ["a", "ab", "b", "c"]
         previous = [event["previous_item_id"] for event in client.of("conversation.item.added")]
@@ -476,8 +524,12 @@ async def test_transcript_comes_when_the_options_say(autojump_clock: Clock, mode
 
 async def test_manual_turns_need_a_commit_and_a_request(autojump_clock: Clock) -> None:
     async with opened() as client:
-        await client.configure(audio={"input": {"format": {"type": "audio/pcmu"}, "turn_detection": None},
-                                      "output": {"format": {"type": "audio/pcmu"}}})  # fmt: skip
+        await client.configure(
+            audio={
+                "input": {"format": {"type": "audio/pcmu"}, "turn_detection": None},
+                "output": {"format": {"type": "audio/pcmu"}},
+            }
+        )
         client.append(utterance("I need an appointment"))
         assert not await client.collect(10)
         client.send("input_audio_buffer.commit")
@@ -495,8 +547,12 @@ async def test_other_formats_say_and_hear_the_same(
     autojump_clock: Clock, form: dict[str, Any], scale: int
 ) -> None:
     async with opened() as client:
-        await client.configure(audio={"input": {"format": form, "turn_detection": {"type": "server_vad"}},
-                                      "output": {"format": form}})  # fmt: skip
+        await client.configure(
+            audio={
+                "input": {"format": form, "turn_detection": {"type": "server_vad"}},
+                "output": {"format": form},
+            }
+        )
         sound = from_mulaw(utterance("I need an appointment") + SILENCE * 30, form["type"])
         size = 1601  # odd on purpose: half a sample in one message, half in the next
         for at in range(0, len(sound), size):
@@ -556,8 +612,15 @@ async def _read_on(client: Client) -> None:
 
 async def test_idle_timeout_commits_the_silence_and_speaks(autojump_clock: Clock) -> None:
     async with opened() as client:
-        await client.configure(audio={"input": {"format": {"type": "audio/pcmu"}, "turn_detection": {
-            "type": "server_vad", "idle_timeout_ms": 6000}}, "output": {"format": {"type": "audio/pcmu"}}})  # fmt: skip
+        await client.configure(
+            audio={
+                "input": {
+                    "format": {"type": "audio/pcmu"},
+                    "turn_detection": {"type": "server_vad", "idle_timeout_ms": 6000},
+                },
+                "output": {"format": {"type": "audio/pcmu"}},
+            }
+        )
         client.send("response.create", response={"instructions": f'say exactly: "{GREETING}"'})
         await client.until("response.done")
         length = client.session.spoken[0].sent_ms / 1000
@@ -616,5 +679,5 @@ async def test_told_keeps_every_client_event_with_its_time(autojump_clock: Clock
         appends = [told for told in client.session.told if told.event["type"] == "input_audio_buffer.append"]
         assert len(appends) == len(utterance("I need an appointment")) // FRAME
         assert {told.event["audio"] for told in appends} == {FRAME}
-        gaps = {round(b.at - a.at, 6) for a, b in zip(appends, appends[1:], strict=False)}
+        gaps = {round(b.at - a.at, 6) for a, b in itertools.pairwise(appends)}
         assert gaps == {0.02}

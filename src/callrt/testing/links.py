@@ -123,7 +123,8 @@ def _size(content: str | bytes | _Ended) -> int:
 
 @attrs.define(eq=False)
 class MemoryTransport:
-    """One end of :func:`memory_link`: a :class:`~callrt.wire.transport.Transport`, and switches for faults."""
+    """One end of :func:`memory_link`: a :class:`~callrt.wire.transport.Transport`, and switches for
+    faults."""
 
     _inbound: _Stream
     _outbound: _Stream
@@ -166,7 +167,8 @@ class MemoryTransport:
         return True
 
     async def ping(self) -> None:
-        """Wait for one round trip behind what is queued. Raises :class:`TransportClosed`. If cancelled: no effect."""
+        """Wait for one round trip behind what is queued. Raises :class:`TransportClosed`. If cancelled: no
+        effect."""
         await trio.lowlevel.checkpoint()
         while self._ended is None and not self.peer_has_ended and (self.is_frozen or self._outbound.backlog):
             await self._outbound.changed.park()
@@ -182,8 +184,8 @@ class MemoryTransport:
         raise TransportClosed(None, "", True)
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Flush the backlog, close politely, at most :data:`CLOSE_SECONDS`. Idempotent. If cancelled: the link
-        is dead."""
+        """Flush the backlog, close politely, at most :data:`CLOSE_SECONDS`. Idempotent. If cancelled: the
+        link is dead."""
         if self._ended is not None:
             await trio.lowlevel.checkpoint()
             return
@@ -201,8 +203,8 @@ class MemoryTransport:
             self._reset()
 
     def abort(self) -> None:
-        """Drop the link. The other end's reader gets what was already written, then ``TransportClosed(None, "",
-        True)``; it hears nothing at all while the link is frozen."""
+        """Drop the link. The other end's reader gets what was already written, then ``TransportClosed(None,
+        "", True)``; it hears nothing at all while the link is frozen."""
         if self._ended is None:
             self._end(TransportClosed(None, "", False))
             self._reset()
@@ -279,8 +281,8 @@ def memory_link(
     far_backlog_bytes: int | None = None,
     window_bytes: int = WINDOW_BYTES,
 ) -> tuple[MemoryTransport, MemoryTransport]:
-    """The two ends of a new link. ``latency`` in seconds, each way; ``backlog_bytes`` bounds what each end accepts
-    beyond the ``window_bytes`` that the network holds; the second end may have another bound,
+    """The two ends of a new link. ``latency`` in seconds, each way; ``backlog_bytes`` bounds what each end
+    accepts beyond the ``window_bytes`` that the network holds; the second end may have another bound,
     ``far_backlog_bytes``. Must be called, and used, inside one Trio run."""
     if latency < 0 or backlog_bytes < 1 or window_bytes < 1:
         raise ValueError("latency must not be negative; backlog_bytes and window_bytes must be at least 1")

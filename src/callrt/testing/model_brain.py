@@ -1,8 +1,8 @@
 """What the emulated model hears and says: brains, and the listener that tells scripted utterances apart.
 
 A brain is given the conversation as the model knows it (assistant turns cut to what was heard, callers' turns
-as text) and says what comes next. It is pure: the same history gives the same answer, in any session, which is
-what lets a checker ask whether a resumed conversation is the conversation it resumed.
+as text) and says what comes next. It is pure: the same history gives the same answer, in any session, which
+is what lets a checker ask whether a resumed conversation is the conversation it resumed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def item_text(item: dict[str, Any]) -> str:
     return " ".join(part for part in parts if part)
 
 
-_QUOTED = re.compile(r"say exactly:\s*[\"“](.+?)[\"”](?=\s*(?:$|\n|\.|,|;))", re.IGNORECASE | re.DOTALL)
+_QUOTED = re.compile(r"say exactly:?\s*[\"“](.+?)[\"”](?!\w)", re.IGNORECASE | re.DOTALL)
 
 
 def quoted_line(text: str) -> str | None:
@@ -78,8 +78,8 @@ def words_of(text: str) -> list[str]:
 
 
 def remainder(heard: str, line: str) -> str | None:
-    """What is left of ``line`` after ``heard``, or None when ``heard`` is not a strict prefix of it, word by word.
-    A last word that was cut in its middle is said again from its start."""
+    """What is left of ``line`` after ``heard``, or None when ``heard`` is not a strict prefix of it, word
+    by word. A last word that was cut in its middle is said again from its start."""
     had = words_of(heard)
     raw = [word for word in line.split() if words_of(word)]
     want = [words_of(word)[0] for word in raw]
@@ -109,8 +109,8 @@ def _wave(audio: Samples) -> NDArray[np.float64]:
 
 
 class Listener:
-    """Recognises known utterances by their waves: nearest match anywhere in a commit, also several in one, also one
-    with a part missing. What it does not know it does not guess at. Deterministic."""
+    """Recognises known utterances by their waves: nearest match anywhere in a commit, also several in one,
+    also one with a part missing. What it does not know it does not guess at. Deterministic."""
 
     def __init__(self, utterances: Sequence[tuple[str, bytes]], *, nearness: float = 0.5) -> None:
         self._nearness = nearness
@@ -183,8 +183,8 @@ class Turn:
 
 @attrs.define(eq=False)
 class ScriptBrain:
-    """Follows a list of turns. Which turn it is follows from the history alone: the last thing the caller said, and
-    how often it was said. A last assistant line that was cut is finished, not repeated."""
+    """Follows a list of turns. Which turn it is follows from the history alone: the last thing the caller
+    said, and how often it was said. A last assistant line that was cut is finished, not repeated."""
 
     turns: Sequence[Turn]
     lines: Sequence[str] = ()
@@ -193,9 +193,9 @@ class ScriptBrain:
     unknown: str = "Sorry, I did not understand that."
     nudge: str = "Are you still there?"
     """Said when a reply is asked for and nothing is owed."""
-    _listener: Listener | None = None
-    _heard: dict[bytes, str] = attrs.field(factory=dict)
-    _told: dict[str, None] = attrs.field(factory=dict)
+    _listener: Listener | None = attrs.field(default=None, init=False)
+    _heard: dict[bytes, str] = attrs.field(factory=dict, init=False)
+    _told: dict[str, None] = attrs.field(factory=dict, init=False)
     """Lines it was made to say: they can be cut too. The latest thousand."""
 
     def listen(self, audio: Samples) -> str:
@@ -217,32 +217,28 @@ class ScriptBrain:
             if len(self._told) > 1000:
                 del self._told[next(iter(self._told))]
             return Answer.say(speak_exactly)
-        talk = [item for item in history if item.get("role") != "system"]
-        if talk and talk[-1].get("role") == "assistant":
-            rest = self._rest_of(talk, instructions)
-            return Answer.say(*rest) if rest else Answer.say(self.nudge)
+        talk = [item for item in history if item.get("role") != "system" and not _is_mute(item)]
         turn = self._turn(talk)
+        said_by_caller = [at for at, item in enumerate(talk) if item.get("role") == "user"]
+        after = talk[said_by_caller[-1] + 1 :] if said_by_caller else talk
+        has_output = any(item["type"] == "function_call_output" for item in after)
+        if turn is not None and turn.tool is not None and not has_output:
+            so_far = _assistant_text(after)
+            lead_in = remainder(so_far, turn.before_tool) if so_far else turn.before_tool
+            return Answer((*((Spoken(lead_in),) if lead_in else ()), turn.tool))
+        if talk and talk[-1].get("role") == "assistant":
+            rest = self._rest_of(after, turn, instructions)
+            return Answer.say(rest if rest is not None else self.nudge)
         if turn is None:
-            return Answer.say(
-                self.unknown if any(item.get("role") == "user" for item in talk) else self.nudge
-            )
-        last_said = max(at for at, item in enumerate(talk) if item.get("role") == "user")
-        after = talk[last_said + 1 :]
-        if turn.tool is not None and not any(item["type"] == "function_call_output" for item in after):
-            spoken = (Spoken(turn.before_tool),) if turn.before_tool and not _assistant_text(after) else ()
-            return Answer((*spoken, turn.tool))
+            return Answer.say(self.unknown if said_by_caller else self.nudge)
         return Answer.say(*turn.answers)
 
     def _turn(self, talk: Sequence[dict[str, Any]]) -> Turn | None:
-        said = [item_text(item) for item in talk if item.get("role") == "user"]
-        for text in reversed(said[-1:]):
-            name = self._known_utterance(text)
-            if name is None:
-                return None
-            times = sum(1 for earlier in said if self._known_utterance(earlier) == name)
-            same = [turn for turn in self.turns if turn.caller == name]
-            return same[min(times, len(same)) - 1]
-        return None
+        said = [self._known_utterance(item_text(item)) for item in talk if item.get("role") == "user"]
+        if not said or said[-1] is None:
+            return None
+        same = [turn for turn in self.turns if turn.caller == said[-1]]
+        return same[min(said.count(said[-1]), len(same)) - 1]
 
     def _known_utterance(self, text: str) -> str | None:
         heard = words_of(text)
@@ -258,27 +254,22 @@ class ScriptBrain:
         best = max(near, key=lambda pair: pair[0], default=None)
         return best[1].caller if best is not None and best[0] >= 0.7 else None
 
-    def _rest_of(self, talk: Sequence[dict[str, Any]], instructions: str) -> tuple[str, ...]:
-        # A reply may have been several items: everything the agent said since the caller's last word counts.
-        tail: list[str] = []
-        for item in reversed(talk):
-            if item.get("role") == "user":
-                break
-            if item.get("role") == "assistant":
-                tail.insert(0, item_text(item))
-        turn = self._turn(talk)
-        replies: list[tuple[str, ...]] = [] if turn is None else [turn.answers]
-        if turn is not None and turn.tool is None and turn.before_tool:
-            replies.append((turn.before_tool,))
-        quoted = [quoted_line(instructions), *self._told]
-        replies += [(line,) for line in (*self.lines, *quoted) if line]
-        replies += [other.answers for other in self.turns if other is not turn]
-        for heard in (" ".join(tail), tail[-1]):
-            for reply in replies:
-                rest = remainder(heard, " ".join(reply))
-                if rest is not None:
-                    return (rest,)
-        return ()
+    def _rest_of(self, after: Sequence[dict[str, Any]], turn: Turn | None, instructions: str) -> str | None:
+        """What is left of the line that the agent was saying, if it is one we know."""
+        lines = [] if turn is None else [" ".join(turn.answers)]
+        lines += [*self.lines, quoted_line(instructions) or "", *self._told]
+        lines += [" ".join(other.answers) for other in self.turns if other is not turn]
+        last = next(item_text(item) for item in reversed(after) if item.get("role") == "assistant")
+        # A reply may have been several items: all that the agent said since the caller's last word, or its end.
+        for heard in (_assistant_text(after), last):
+            for line in lines:
+                if (rest := remainder(heard, line)) is not None:
+                    return rest
+        return None
+
+
+def _is_mute(item: dict[str, Any]) -> bool:
+    return item.get("role") == "assistant" and not words_of(item_text(item))
 
 
 def _assistant_text(items: Sequence[dict[str, Any]]) -> str:

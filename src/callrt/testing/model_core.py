@@ -78,12 +78,14 @@ class ModelOptions:
     expiry_error: bool = False
     """An error session_expired before the close; both have been seen."""
     transcription: Literal["before", "during", "after", "never", "failed"] = "during"
-    """When a caller's transcript comes: before the reply, a moment into it, after it, never, or as a failure."""
+    """When a caller's transcript comes: before the reply, a moment into it, after it, never, or as a
+    failure."""
     transcription_seconds: float = 0.4
     reply_delay: float = 0.05
     """From ``committed`` to ``response.created``."""
     unix_start: float | None = None
-    """Unix time when the driver's clock reads 0, only for ``expires_at``; None: 0, or on a port the real one."""
+    """Unix time when the driver's clock reads 0, only for ``expires_at``; None: 0, or on a port the real
+    one."""
     strict_call_ids: bool = True
     """Refuse outputs of calls that this session has never seen."""
 
@@ -237,8 +239,11 @@ class SessionCore:
             case "expire":
                 self._expire(with_error=fault.with_error)
             case "error":
-                self._error(fault.error_code, fault.reason or "The emulated service reports an error.",
-                            kind=fault.error_type)  # fmt: skip
+                self._error(
+                    fault.error_code,
+                    fault.reason or "The emulated service reports an error.",
+                    kind=fault.error_type,
+                )
             case "poison":
                 self._poison = fault
                 self._fail_now(fault)

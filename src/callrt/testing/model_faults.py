@@ -79,7 +79,8 @@ ACCOUNT_WIDE = (
 
 @attrs.frozen
 class Trigger:
-    """The point: filters (``connection``, ``reply``) and at most one moment (``event``, ``audio_ms``, ``seconds``).
+    """The point: filters (``connection``, ``reply``) and at most one moment (``event``, ``audio_ms``,
+    ``seconds``).
 
     Without a moment the point is the start of the reply if ``reply`` is given, else the start of the session.
     """
@@ -120,7 +121,8 @@ class Fault:
     - ``refuse``: the upgrade is answered with ``status`` and, if given, ``retry_after`` seconds.
     - ``error_then_close``: 101, then an error with ``error_code``, then a close with ``code``.
     - ``close``: close with ``code`` and ``reason``; ``abort``: the socket is reset; ``freeze``: half-open.
-    - ``stall``: nothing more is sent and everything received is swallowed; with ``seconds``, it all happens later.
+    - ``stall``: nothing more is sent and everything received is swallowed; with ``seconds``, it all happens
+      later.
     - ``expire``: the end of the session's time; ``with_error``: an error session_expired comes first.
     - ``error``: an error event with ``error_type`` and ``error_code``.
     - ``fail``: the reply ends as failed at ``stage``, or at the trigger's moment if it has one.
@@ -128,7 +130,8 @@ class Fault:
     - ``incomplete``: the reply ends half way, ``reason`` max_output_tokens or content_filter.
     - ``drop``, ``duplicate``: the next event of type ``event``.
     - ``no_reply``: the next committed turn is not answered; ``text``: the reply is written, not spoken.
-    - ``late_deltas``: after a cancel, ``ms`` more audio of the dead reply; ``after_done``: behind its response.done.
+    - ``late_deltas``: after a cancel, ``ms`` more audio of the dead reply; ``after_done``: behind its
+      response.done.
     - ``split``: the reply's first line comes as two items; ``rate``: audio at ``rate`` times real time.
     - ``garbage``: a frame that is ``form`` binary, not_json, not_object, or huge.
     - ``unknown_event``: a type nobody knows; ``extra_keys``: from now on every event carries one key more.

@@ -87,7 +87,8 @@ class Item:
         return item
 
     def as_known(self) -> dict[str, Any]:
-        """As the model knows it: callers' audio understood, its own speech cut to what the client left of it."""
+        """As the model knows it: callers' audio understood, its own speech cut to what the client left of
+        it."""
         item = self.as_json()
         if self.is_spoken:
             until = self.sent_ms if self.truncated_ms is None else self.truncated_ms
@@ -109,7 +110,8 @@ class Item:
 
 @attrs.define(eq=False)
 class Conversation:
-    """Items in order. Bound: ``limit`` items, beyond which the oldest goes, as the service's truncation would."""
+    """Items in order. Bound: ``limit`` items, beyond which the oldest goes, as the service's truncation
+    would."""
 
     limit: int = 10_000
     items: list[Item] = attrs.field(factory=list)

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from callrt.testing.model_brain import quoted_line
-from callrt.testing.model_config import Rejected
+from callrt.testing.model_checks import Rejected
 from callrt.testing.model_core import SessionCore
 from callrt.testing.model_faults import Fault
 from callrt.testing.model_items import Conversation, Item

@@ -30,11 +30,12 @@ from typing import Any, get_args
 
 import attrs
 
+from callrt.errors import ConfigError
 from callrt.testing.model_brain import Calling, ScriptBrain, Turn
 from callrt.testing.model_faults import Fault, Kind, Trigger
 
 
-class ScriptError(Exception):
+class ScriptError(ConfigError):
     """One sentence: which file, what is wrong in it."""
 
 

@@ -1,16 +1,14 @@
 """The emulated model service: sessions behind a socket, real or in memory.
 
 :class:`EmulatedModel` is the account: it admits connections, counts them, and keeps every session for
-checkers. :meth:`EmulatedModel.open_link` gives a client its end of a memory link; :meth:`EmulatedModel.listen`
-opens a port. What the client meets is the same.
+checkers. :meth:`EmulatedModel.open_link` gives a client its end of a memory link;
+:meth:`EmulatedModel.listen` opens a port. What the client meets is the same.
 """
 
 from __future__ import annotations
 
 import functools
 import random
-import socket
-import struct
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +21,7 @@ import msgspec
 import trio
 from trio_websocket import WebSocketConnection, wrap_server_stream
 
+from callrt.errors import CallrtError, ConfigError
 from callrt.testing.links import MemoryTransport, memory_link
 from callrt.testing.model_brain import Brain, EchoBrain
 from callrt.testing.model_core import Abort, Close, DelayPongs, Freeze, ModelOptions, Out, Send
@@ -30,8 +29,9 @@ from callrt.testing.model_faults import Fault, FaultPlan
 from callrt.testing.model_items import Voice
 from callrt.testing.model_script import load_script
 from callrt.testing.model_session import ModelSession
+from callrt.testing.model_sockets import CuttableStream, SocketEnd
 from callrt.testing.model_voice import BeepVoice, SpokenVoice
-from callrt.testing.speech import synthesize
+from callrt.testing.speech import SpeechUnavailable, synthesize
 from callrt.wire.connection import WebSocketTransport
 from callrt.wire.limits import SocketLimits
 from callrt.wire.streams import TappedStream
@@ -124,8 +124,13 @@ class EmulatedModel:
             code, close = fault.error_code or "invalid_api_key", fault.code
         if not code:
             return Admission(number, model)
-        error = {"type": "invalid_request_error", "code": code, "message": _DOOR_MESSAGES.get(code, code),
-                 "param": None, "event_id": None}  # fmt: skip
+        error = {
+            "type": "invalid_request_error",
+            "code": code,
+            "message": _DOOR_MESSAGES.get(code, code),
+            "param": None,
+            "event_id": None,
+        }
         return Admission(number, model, error, Close(close, f"invalid_request_error.{code}"))
 
     # -- one connection -------------------------------------------------------------------------------
@@ -161,6 +166,12 @@ class EmulatedModel:
         finally:
             self.live -= 1
 
+    async def _serve_and_tell(self, transport: Transport, admission: Admission, over: trio.Event) -> None:
+        try:
+            await self.serve(transport, admission)
+        finally:
+            over.set()
+
     # -- in memory ------------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -185,11 +196,14 @@ class EmulatedModel:
         error: BaseException
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.serve, service, admission)
+                over = trio.Event()
+                nursery.start_soon(self._serve_and_tell, service, admission, over)
                 try:
                     yield client
                 finally:
                     await client.aclose()
+                    with trio.move_on_after(1):  # a half-open link never tells it
+                        await over.wait()
                     nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             if len(group.exceptions) != 1:
@@ -236,12 +250,12 @@ class EmulatedModel:
             self.report(self.connections, f"refused: {admission.status}")
             return None
 
-        cut = _CuttableStream(stream)
+        cut = CuttableStream(stream)
         transport = WebSocketTransport(cut, MODEL_LIMITS)
         async with trio.open_nursery() as nursery:
             await nursery.start(transport.run, handshake)
             if transport.is_open:
-                await self.serve(_SocketEnd(transport, cut, stream), admitted[0])
+                await self.serve(SocketEnd(transport, cut, stream), admitted[0])
             nursery.cancel_scope.cancel()
 
 
@@ -302,17 +316,20 @@ def run(
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> int:
-    """A standing emulated model with a real voice, until Ctrl-C. Exit status: 0, or 1 if the port is taken.
+    """A standing emulated model with a real voice, until Ctrl-C. Returns the exit status.
 
     ``script``: see :mod:`callrt.testing.model_script`; without one it tells callers how long they spoke.
-    Raises ScriptError, and SpeechUnavailable without the ``demo`` extra.
+    Raises CallrtError: the port is taken, the script is wrong, or there is no synthesiser.
     """
     voice = SpokenVoice()
     brain: Brain = EchoBrain()
     faults: Sequence[Fault] = ()
-    if script is not None:
-        brain, faults = load_script(script, synthesize)
-    voice("ready")  # a missing synthesiser is noticed now, not in the first call
+    try:
+        voice("ready")  # a missing synthesiser is noticed now, not in the first call
+        if script is not None:
+            brain, faults = load_script(script, synthesize)
+    except SpeechUnavailable as error:
+        raise ConfigError(f"{error}.") from error
     model = EmulatedModel(
         brain,
         voice,
@@ -328,15 +345,13 @@ def run(
             taken = await nursery.start(functools.partial(model.listen, port, host=host))
             say(f"emulated model on ws://{host}:{taken}{PATH}")
 
-    status = 0
     try:
         trio.run(main)
     except* KeyboardInterrupt:
         say("stopped")
     except* OSError as group:
-        say(f"cannot listen on {host}:{port}: {_first(group)}")
-        status = 1
-    return status
+        raise CallrtError(f"The emulated model cannot listen on {host}:{port}: {_first(group)}.") from None
+    return 0
 
 
 def _first(group: BaseException) -> BaseException:
@@ -349,72 +364,6 @@ async def _serve_listeners(
     handler: Callable[[trio.SocketStream], Any], listeners: list[trio.SocketListener]
 ) -> None:
     await trio.serve_listeners(handler, listeners)
-
-
-@attrs.define(eq=False)
-class _CuttableStream(trio.abc.Stream):
-    """A socket whose network can be cut: bytes stop both ways, and nobody is told."""
-
-    stream: trio.SocketStream
-    is_cut: bool = False
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        if self.is_cut:
-            await trio.sleep_forever()
-        await self.stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        if self.is_cut:
-            await trio.sleep_forever()
-        await self.stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        data = await self.stream.receive_some(max_bytes)
-        if self.is_cut:
-            await trio.sleep_forever()
-        return data
-
-    async def aclose(self) -> None:
-        await self.stream.aclose()
-
-
-@attrs.define(eq=False)
-class _SocketEnd:
-    """A real socket with the switches of a memory link."""
-
-    inner: WebSocketTransport
-    cut: _CuttableStream
-    stream: trio.SocketStream
-
-    @property
-    def is_open(self) -> bool:
-        return self.inner.is_open
-
-    async def receive(self) -> str | bytes:
-        return await self.inner.receive()
-
-    def receive_nowait(self) -> str | bytes:
-        return self.inner.receive_nowait()
-
-    def send_nowait(self, message: str | bytes) -> bool:
-        return self.inner.send_nowait(message)
-
-    async def ping(self) -> None:
-        await self.inner.ping()
-
-    async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        await self.inner.aclose(code, reason)
-
-    def abort(self) -> None:
-        # Lingering for zero seconds makes the kernel send a reset instead of an end.
-        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.inner.abort()
-
-    def freeze(self) -> None:
-        self.cut.is_cut = True
-
-    def statistics(self) -> Any:
-        return self.inner.statistics()
 
 
 _DOOR_MESSAGES = {

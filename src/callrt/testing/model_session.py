@@ -14,7 +14,8 @@ import attrs
 import msgspec
 import numpy as np
 
-from callrt.testing.model_config import Rejected, check_client_event, default_session, update_session
+from callrt.testing.model_checks import Rejected
+from callrt.testing.model_config import check_client_event, default_session, update_session
 from callrt.testing.model_core import Out, Told
 from callrt.testing.model_items import Item
 from callrt.testing.model_replies import RepliesHalf

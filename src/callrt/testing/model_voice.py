@@ -29,7 +29,8 @@ class SpokenVoice:
 
 @attrs.frozen
 class BeepVoice:
-    """Needs no synthesiser. Every 20 ms frame it makes is unlike any other, so a frame heard names its place."""
+    """Needs no synthesiser. Every 20 ms frame it makes is unlike any other, so a frame heard names its
+    place."""
 
     seed: int = 0
 
