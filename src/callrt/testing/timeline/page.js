@@ -147,8 +147,7 @@
     const before = around / T * canvas.clientWidth - scroll.scrollLeft;
     canvas.style.width = `${factor * 100}%`;
     const pixels = canvas.clientWidth / T;
-    canvas.classList.toggle("dense5", pixels * 5 > 44);
-    canvas.classList.toggle("dense1", pixels > 44);
+    data.scale.forEach((seconds, i) => canvas.classList.toggle(`dense${i + 1}`, pixels * seconds > 48));
     scroll.scrollLeft = around / T * canvas.clientWidth - before;
   };
   slider.addEventListener("input", () => zoom(slider.value));

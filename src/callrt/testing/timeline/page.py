@@ -16,8 +16,8 @@ from callrt.testing.timeline.text import clock
 from callrt.testing.timeline.waveform import SAMPLES_PER_SECOND
 
 SILENCE = b"\xff"
-AUDIO_SECONDS_MAX = 3_600
-"""An hour is 77 MB of page; beyond it the page keeps the outline and leaves the sound out."""
+AUDIO_SECONDS_MAX = 1_800
+"""Half an hour, the longest call by default, is 38 MB of page; longer ones keep the outline, not the sound."""
 
 
 def render(story: Story) -> str:
@@ -61,6 +61,7 @@ def _data(story: Story) -> str:
         "left": base64.b64encode(story.caller_audio[:length].ljust(length, SILENCE)).decode(),
         "right": base64.b64encode(story.heard_audio[:length].ljust(length, SILENCE)).decode(),
         "stops": stops,
+        "scale": tracks.scale(story.duration),
     }
     # Nothing within <script> may look like a tag, whatever the data.
     return msgspec.json.encode(data).decode().replace("<", "\\u003c")

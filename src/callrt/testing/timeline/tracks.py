@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 
 from callrt.testing.timeline.story import ACTORS, Bar, Event, Mark, Span, Story, Turn
@@ -58,14 +59,21 @@ def tracks(story: Story) -> str:
     )
 
 
+def scale(duration: float) -> tuple[int, int, int]:
+    """Seconds between the ruler's small, middle and large ticks: never more than a few hundred in all."""
+    steps = ((1, 5, 10), (5, 15, 60), (15, 60, 300), (60, 300, 600))
+    return next((step for step in steps if duration / step[0] <= 400), steps[-1])
+
+
 def _ruler(duration: float) -> str:
-    """A line each second, words where there is room: CSS hides what is too dense for the zoom."""
-    step = next((s for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600) if duration / s <= 400), 600)
+    """Ticks of four levels; the largest always has room for its words, the others where the zoom gives it."""
+    small, middle, large = scale(duration)
+    largest = large * max(1, math.ceil(duration / large / 16))
     ticks = []
-    for index in range(int(duration // step) + 1):
-        level = 3 if index % 10 == 0 else 2 if index % 5 == 0 else 1
-        label = clock(index * step)[:-2]
-        ticks.append(f'<i class="tick l{level}" style="--t:{number(index * step)}"><b>{label}</b></i>')
+    for second in range(0, int(duration) + 1, small):
+        level = 4 if second % largest == 0 else 3 if second % large == 0 else 2 if second % middle == 0 else 1
+        label = clock(second)[:-2]
+        ticks.append(f'<i class="tick l{level}" style="--t:{second}"><b>{label}</b></i>')
     return "".join(ticks)
 
 
@@ -93,11 +101,26 @@ def _voice(story: Story, role: str, audio: bytes) -> str:
     width = columns(story.duration)
     wave = (
         f'<svg class="wave" viewBox="0 0 {width} 200" preserveAspectRatio="none" aria-hidden="true">'
-        f'<path d="{outline(audio, story.duration)}"/></svg>'
+        f'<linearGradient id="ink-{role}" gradientUnits="userSpaceOnUse" x1="0" x2="{width}">'
+        f"{_ink(story, role)}</linearGradient>"
+        f'<path fill="url(#ink-{role})" d="{outline(audio, story.duration)}"/></svg>'
     )
     turns = "".join(_turn(turn) for turn in story.turns if turn.role == role)
     spans = "".join(_span(item) for item in story.spans if _lies_on(item, role))
     return f'{spans}{wave}<div class="turns">{turns}</div>'
+
+
+def _ink(story: Story, role: str) -> str:
+    """The wave's colour along the time: a comfort line is in our own, not in the agent's."""
+    edges = [(0.0, "theirs")]
+    for item in sorted(story.spans, key=lambda s: s.start):
+        if item.kind == "comfort" and role == "agent" and item.end > item.start:
+            edges += [(item.start, "ours"), (item.end, "theirs")]
+    stops = []
+    for (at, ink), (until, _) in zip(edges, [*edges[1:], (story.duration, "")], strict=True):
+        for place in (at, until):
+            stops.append(f'<stop class="{ink}" offset="{min(1.0, place / max(story.duration, 0.001)):.5f}"/>')
+    return "".join(stops)
 
 
 def _lies_on(item: Span, role: str) -> bool:
@@ -156,15 +179,21 @@ BAR_WORDS = {"up": "runs", "restarting": "restarting", "down": "down"}
 
 
 def _lane(story: Story, actor: str) -> str:
-    bars = "".join(_bar(bar) for bar in story.bars if bar.actor == actor)
+    mine = sorted((bar for bar in story.bars if bar.actor == actor), key=lambda bar: bar.start)
+    starts = [*(bar.start for bar in mine), story.duration][1:] if mine else []
+    # A short bar's label may stand beside it when nothing else does for a while.
+    bars = "".join(
+        _bar(bar, following - bar.end > 0.1 * story.duration)
+        for bar, following in zip(mine, starts, strict=True)
+    )
     return f'<div class="track lane">{bars}</div>'
 
 
-def _bar(bar: Bar) -> str:
+def _bar(bar: Bar, roomy: bool) -> str:
     length = max(0.0, bar.end - bar.start)
     line = f"{bar.actor} {BAR_WORDS[bar.state]} · {clock(bar.start)} – {clock(bar.end)} · {span(length)}"
     return (
-        f'<div class="bar {bar.state}" tabindex="0" role="img" '
+        f'<div class="bar {bar.state}{" roomy" if roomy else ""}" tabindex="0" role="img" '
         f'style="--t:{number(bar.start)};--d:{number(length)}" {tip(line, bar.label)}>'
         f"<b>{escape(bar.label)}</b></div>"
     )

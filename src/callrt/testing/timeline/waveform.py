@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from callrt.protocol.audio import mulaw_decode
+
 SAMPLES_PER_SECOND = 8000
-COLUMNS_PER_SECOND = 50
-"""One column per frame of 20 ms: a syllable has about ten."""
+COLUMNS_PER_SECOND = 100
+"""A syllable has about twenty columns."""
 COLUMNS_MAX = 9_000
 """Longer calls get wider columns: the page stays small and a browser draws it at once."""
 
-_CODES = np.arange(256, dtype=np.int32) ^ 0xFF
-_MAGNITUDE = ((((_CODES & 0x0F) << 3) + 0x84) << ((_CODES & 0x70) >> 4)) - 0x84
-"""G.711: absolute 14-bit-scaled sample of each code; the sign does not matter to an outline."""
+_MAGNITUDE = np.abs(mulaw_decode(bytes(range(256))).astype(np.int32))
+"""Of each code: the sign does not matter to an outline."""
 
 
 def peaks(audio: bytes, duration: float) -> NDArray[np.float64]:
@@ -25,7 +26,7 @@ def peaks(audio: bytes, duration: float) -> NDArray[np.float64]:
     edges = np.linspace(0, len(samples), columns, endpoint=False).astype(np.int64)
     loudest = np.maximum.reduceat(samples, edges)
     # The root makes soft speech visible beside loud speech, much as the ear does.
-    return np.asarray(np.sqrt(loudest / 32_124.0))
+    return np.asarray(np.sqrt(loudest / _MAGNITUDE.max()))
 
 
 def outline(audio: bytes, duration: float) -> str:
