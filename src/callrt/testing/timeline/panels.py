@@ -41,9 +41,9 @@ def tiles(story: Story) -> str:
         ("Outcome", story.outcome.replace("_", " "), "", ""),
         (
             "Faults survived",
-            f"{story.faults_survived}/{story.faults_injected}",
+            f"{story.faults_survived}/{story.faults_injected}" if story.faults_injected else "none injected",
             "",
-            "good" if survived else "bad",
+            "" if not story.faults_injected else "good" if survived else "bad",
         ),
         ("Actor restarts", str(restarts), "", ""),
         ("Barge-ins", str(barge_ins), "", ""),
