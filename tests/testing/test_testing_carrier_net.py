@@ -2,123 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from urllib.parse import parse_qsl
-
 import httpx
 import pytest
 import trio
 from carrier_helpers import TOKEN, document
+from carrier_server import AUDIO, Server, serving
 
-from callrt.service.http import HttpRequest, HttpResponse, serve_http
-from callrt.testing.carrier import Carrier, Drop, Line
+from callrt.testing.carrier import Drop, Line
 from callrt.testing.carrier_net import open_carrier, serve_rest
 from callrt.testing.carrier_plan import DropKind
-from callrt.testing.carrier_signing import sign
 from callrt.testing.speech import beeps
 from callrt.wire.connection import WebSocketTransport
-from callrt.wire.transport import TransportClosed
-from callrt.wire.websocket import accept
-
-AUDIO = beeps("some words")
-
-
-class Server:
-    """Webhooks on one port, media sockets on another."""
-
-    def __init__(
-        self, nursery: trio.Nursery, behaviour: Callable[[Server, WebSocketTransport], Awaitable[None]]
-    ) -> None:
-        self._nursery = nursery
-        self._behaviour = behaviour
-        self.url = self.media_url = ""
-        self.documents: dict[str, str] = {}
-        self.paths: list[str] = []
-        self.unsigned = 0
-        self.refuse: int | None = None
-        self.stream_sid = ""
-        self.received: list[tuple[float, str]] = []
-        self.closed: list[TransportClosed] = []
-
-    async def start(self) -> None:
-        http = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        media = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        self.url = f"http://127.0.0.1:{http[0].socket.getsockname()[1]}"
-        self.media_url = f"ws://127.0.0.1:{media[0].socket.getsockname()[1]}/media"
-        self._nursery.start_soon(trio.serve_listeners, self._http, http)
-        self._nursery.start_soon(trio.serve_listeners, self._media, media)
-        connect = f'<Connect action="/action"><Stream url="{self.media_url}"/></Connect>'
-        self.documents = {"/voice": document(connect), "/action": document("<Hangup/>")}
-
-    async def _http(self, stream: trio.SocketStream) -> None:
-        async def handler(request: HttpRequest) -> HttpResponse:
-            form = dict(parse_qsl(request.body.decode(), keep_blank_values=True))
-            if request.header("x-twilio-signature") != sign(TOKEN, self.url + request.path, form):
-                self.unsigned += 1
-            self.paths.append(request.path)
-            return HttpResponse(200, self.documents[request.path].encode(), "text/xml")
-
-        await serve_http(stream, handler)
-
-    async def _media(self, stream: trio.SocketStream) -> None:
-        def check(path: str, headers: object) -> tuple[int, bytes] | None:
-            fields = dict(headers)  # type: ignore[call-overload]
-            if fields.get(b"x-twilio-signature", b"").decode() != sign(TOKEN, self.media_url, {}):
-                self.unsigned += 1
-            return None if self.refuse is None else (self.refuse, b"no")
-
-        async with trio.open_nursery() as nursery:
-            transport = await accept(nursery, stream, check)
-            if transport is None:
-                return
-            try:
-                while True:
-                    message = str(await transport.receive())
-                    self.received.append((trio.current_time(), message))
-                    if '"start"' in message:
-                        self.stream_sid = json.loads(message)["streamSid"]
-                        nursery.start_soon(self._behaviour, self, transport)
-            except TransportClosed as closed:
-                self.closed.append(closed)
-            nursery.cancel_scope.cancel()
-
-    def marks(self) -> list[str]:
-        return [json.loads(m)["mark"]["name"] for _, m in self.received if '"mark"' in m]
-
-
-def media(stream_sid: str, audio: bytes) -> str:
-    payload = base64.b64encode(audio).decode()
-    return json.dumps({"event": "media", "streamSid": stream_sid, "media": {"payload": payload}})
-
-
-def mark(stream_sid: str, name: str) -> str:
-    return json.dumps({"event": "mark", "streamSid": stream_sid, "mark": {"name": name}})
-
-
-async def play(server: Server, transport: WebSocketTransport) -> None:
-    for at in range(0, len(AUDIO), 800):
-        transport.send_nowait(media(server.stream_sid, AUDIO[at : at + 800]))
-        transport.send_nowait(mark(server.stream_sid, str(at // 800)))
-
-
-@asynccontextmanager
-async def serving(
-    behaviour: Callable[[Server, WebSocketTransport], Awaitable[None]] = play,
-) -> AsyncIterator[tuple[Server, Carrier]]:
-    async with trio.open_nursery() as nursery:
-        server = Server(nursery, behaviour)
-        await server.start()
-        async with open_carrier(f"{server.url}/voice", auth_token=TOKEN) as carrier:
-            yield server, carrier
-        nursery.cancel_scope.cancel()
 
 
 async def test_call_over_sockets_is_heard_in_real_time() -> None:
     async def script(line: Line) -> None:
-        await line.wait_for_agent_silence(0.1)
+        await line.wait_for_agent_silence(0.5)
         line.hang_up()
 
     async with serving() as (server, carrier):
@@ -126,12 +25,13 @@ async def test_call_over_sockets_is_heard_in_real_time() -> None:
         began = trio.current_time()
         await call.run()
         lasted = trio.current_time() - began
+        await server.wait_closed()
     assert server.unsigned == 0
     assert call.tape.agent_audio() == AUDIO
     assert call.end_reason == "caller_hung_up"
     assert lasted >= len(AUDIO) / 8000
     # Absolute deadlines: the clock does not run late however long it runs.
-    assert call.tape.seconds == pytest.approx(lasted, abs=0.2)
+    assert call.tape.seconds == pytest.approx(lasted, abs=0.5)
     assert '"stop"' in server.received[-1][1]
     assert server.closed[0].code == 1000
 
@@ -143,9 +43,7 @@ async def test_drop_ends_the_socket_as_named_and_the_echo_before_it_arrives(
     async with serving() as (server, carrier):
         call = carrier.place(drops=(Drop(how, heard_ms=200),))
         await call.run()
-        with trio.fail_after(5):
-            while not server.closed:  # noqa: ASYNC110
-                await trio.sleep(0.01)
+        await server.wait_closed()
     assert server.closed[0].by_peer
     assert server.closed[0].code == code
     assert call.tape.agent_audio() == AUDIO[:1600]
@@ -222,6 +120,6 @@ async def test_rest_interface_on_a_port_redirects_and_ends_a_live_call() -> None
             assert (await client.post(address, auth=("x", "y"))).status_code == 401
         with trio.fail_after(5):
             await call.over.wait()
-        await trio.sleep(0.1)
+        await server.wait_closed()
         nursery.cancel_scope.cancel()
     assert '"stop"' in server.received[-1][1]

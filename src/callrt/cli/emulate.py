@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 VOICE_PATH = "/twilio/voice"
 
 EPILOG = """examples:
-  callrt emulate model --port 9000
-      a speech model at ws://127.0.0.1:9000/v1/realtime; set it as [models.main] url
+  callrt emulate model --port 8765
+      a speech model at ws://127.0.0.1:8765/v1/realtime; set it as [models.main] url
   callrt emulate carrier --app http://127.0.0.1:8080 --say "Hello." --say "Thank you." --out heard
       one call to a running callrt serve; heard/call.wav has both voices
 """
@@ -99,7 +99,7 @@ def _add_model(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="Serves OpenAI's Realtime protocol on a local port, with a scripted or an echoing voice.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--port", type=int, default=9000, metavar="PORT", help="default %(default)s")
+    parser.add_argument("--port", type=int, default=8765, metavar="PORT", help="default %(default)s")
     parser.add_argument(
         "--script", type=Path, metavar="FILE", help="what to answer to what (default: an echo)"
     )
@@ -133,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
 def _run_model(args: argparse.Namespace) -> int:
     from callrt.testing import model_server
 
-    return int(model_server.run(port=args.port, script=args.script))  # type: ignore[attr-defined]
+    return int(model_server.run(port=args.port, script=args.script))
 
 
 def _run_carrier(args: argparse.Namespace) -> int:

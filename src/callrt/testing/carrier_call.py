@@ -279,8 +279,8 @@ class PhoneCall:
     async def _follow_script(self) -> None:
         try:
             await self.plan.script(self.line)
-        except CallOver:
-            await trio.lowlevel.checkpoint()
+        except* CallOver:  # also out of a nursery of the script's
+            pass
 
     # -- the clock -------------------------------------------------------------------------------------
 

@@ -163,5 +163,5 @@ class LiveStream:
     async def _flush(self) -> None:
         """An echo that was sent before the drop shall arrive; a reset would overtake it."""
         with trio.move_on_after(FLUSH_SECONDS):
-            while self._transport.statistics().backlog_bytes:  # noqa: ASYNC110 (it only tells when asked)
+            while self._transport.statistics().backlog_bytes:
                 await trio.sleep(0.001)
