@@ -269,3 +269,18 @@ async def test_model_unreachable_at_first_greets_when_it_is_there(autojump_clock
     scene = await play(Fault("refuse", Trigger(connection=1), status=503))
     assert scene.agent_words() == f"{GREETING} {ANSWER}"
     assert [session.connection for session in scene.model.sessions] == [2]
+
+
+async def test_greeting_that_cannot_be_spoken_yet_is_owed_and_bridged(autojump_clock: Any) -> None:
+    refusals = [Fault("refuse", Trigger(connection=n), status=503) for n in range(1, 5)]
+    scene = await play(*refusals, caller=saying(HOURS, silence=4.0))
+    assert len(scene.line_starts()) == 1
+    assert scene.transcript()[-2:] == [("caller", HOURS), ("agent", ANSWER)]
+    assert scene.world.of(facts.DeadAir)
+
+
+async def test_every_reply_measures_its_way_down(autojump_clock: Any) -> None:
+    scene = await play()
+    assert len(scene.world.of(facts.DownlinkDelay)) >= 2
+    assert len(scene.world.of(facts.TurnLatency)) == 1
+    assert 0.0 < scene.world.of(facts.TurnLatency)[0].seconds < 2.0

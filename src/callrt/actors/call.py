@@ -31,8 +31,10 @@ from callrt.policy import facts, limits, tree
 from callrt.protocol.call_state import CallState
 from callrt.protocol.conduct import Conduct, ConductLimits, End, Transfer, Verdict
 from callrt.protocol.faults import FaultKind
+from callrt.protocol.history import SaidByAgent
 from callrt.protocol.records import ActorRestarted, CallEnded, StreamDetached, StreamOffered
 from callrt.protocol.tools import CallFacts
+from callrt.protocol.turn import TurnState
 from callrt.supervision import (
     ChildSpec,
     Context,
@@ -88,6 +90,10 @@ class Call:
         )
         if recovered:
             self.conduct.asked(now)
+        if owes_first_word(plan, state):
+            # Before the first session is there: a caller who waits for a greeting waits for a reply.
+            self.line.turn.state = TurnState.REPLY_OWED
+            self.line.voice.owe(None)
         self.builtins = Builtins(self.line, self.conduct)
         self.line.tools = ToolDesk(
             tools,
@@ -266,7 +272,7 @@ class Call:
 
     def _drop(self, stream: Stream, reason: str) -> None:
         if self.line.stream is stream:
-            self.line.voice.detach(None)
+            self.line.voice.detach(stream.last_media_at)
             self.line.stream = None
             self.conduct.detached(trio.current_time(), "lost")
             self.line.director_wake.set()
@@ -428,6 +434,14 @@ class Call:
             stream.transport.abort()
             stream.over.set()
         self.line.notify(at.Fenced())
+
+
+def owes_first_word(plan: CallPlan, state: CallState) -> bool:
+    """Is the agent the one to speak, before any session has begun here?"""
+    if not state.history:
+        return plan.agent.greeting is not None
+    last = state.history[-1]
+    return not (isinstance(last, SaidByAgent) and (last.complete or last.interrupted))
 
 
 async def _bare(

@@ -97,8 +97,8 @@ def _lost(line: Line, stream: Stream, kind: FaultKind, reason: str) -> None:
     """The stream is over for the line, at once; what follows is the director's business."""
     if line.stream is not stream:
         return
-    evidence = stream.last_media_at if kind is FaultKind.CARRIER_STALLED else None
-    line.voice.detach(evidence)
+    # Media comes fifty times a second: what was played after the last of it is not known to be heard.
+    line.voice.detach(stream.last_media_at)
     line.stream = None
     stream.over.set()
     line.notify(Lost(stream, kind, reason))

@@ -45,10 +45,9 @@ async def _listen(line: Line, scope: trio.CancelScope) -> None:
         while stream is not None and line.stream is stream:
             hear(line, stream, await stream.transport.receive())
     except TransportClosed:
-        line.voice.detach(None)
-        if line.stream is stream:
+        if line.stream is stream and stream is not None:
+            line.voice.detach(stream.last_media_at)
             line.stream = None
-        if stream is not None:
             stream.over.set()
     scope.cancel()
 

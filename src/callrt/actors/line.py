@@ -157,10 +157,11 @@ class Line:
         """After a crash of playback: a new mouth on the same stream."""
         stream = self.stream
         waiting = self.voice.comfort.known_at is not None
+        epoch = self.voice.mouth.epoch + 1
         self.new_voice()
         if stream is not None:
             stream.transport.send_nowait(stream.codec.encode(ClearAudio()))
-            self.voice.attach(stream.generation)
+            self.voice.attach(stream.generation, epoch=epoch)
         if waiting or self.turn.owed:
             self.voice.owe(None)
             self.voice.trouble()

@@ -49,7 +49,9 @@ class Voice:
         if dropped:
             self.line.observe(facts.FramesDropped("downlink", "dead_or_full", max(1, dropped // 160)))
         self.line.transcript.agent_audio(item, len(audio) // 8)
-        self._pump(now)
+        if self._pump(now):
+            # The first audio of a reply goes out at once: later audio waits for its turn on purpose.
+            self.line.observe(facts.DownlinkDelay(trio.current_time() - now))
         self.wake()
 
     def complete(self, item: str) -> None:
@@ -101,10 +103,10 @@ class Voice:
         self._progress(now)
         self.wake()
 
-    def attach(self, generation: int) -> None:
+    def attach(self, generation: int, *, epoch: int = 0) -> None:
         """A new stream: what was not heard is spoken from the first unheard position."""
         now = trio.current_time()
-        self.mouth.attach(generation, now)
+        self.mouth.attach(generation, now, epoch=epoch)
         self._pump(now)
         self.wake()
 
@@ -156,14 +158,19 @@ class Voice:
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    def _pump(self, now: float) -> None:
+    def _pump(self, now: float) -> bool:
+        """Write what is due. True when that broke a silence."""
         if self.line.stream is None:
-            return
+            return False
+        silent = self._quiet_from <= now
         commands = self.mouth.pump(now)
-        if commands:
-            if any(isinstance(command, SendAudio) for command in commands):
-                self._first_audio(now)
-            self._write(commands)
+        if not commands:
+            return False
+        spoken = any(isinstance(command, SendAudio) for command in commands)
+        if spoken:
+            self._first_audio(now)
+        self._write(commands)
+        return spoken and silent
 
     def _first_audio(self, now: float) -> None:
         self._spoke = True

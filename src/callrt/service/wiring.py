@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 import attrs
-import httpx
-import trio
 
 from callrt.actors.desk import AgentDesk, Desk
 from callrt.actors.gate import AccountGate
@@ -36,12 +34,22 @@ MODEL_LIMITS: SocketLimits = attrs.evolve(
 )
 
 
-@asynccontextmanager
-async def connect_model(model: ModelSettings) -> AsyncIterator[Transport]:
-    """A socket to the model, authorised; the session on it is the caller's."""
-    url = request_url(model.url, model.model)
-    async with open_client(url, request_headers(model.api_key), limits=MODEL_LIMITS) as transport:
-        yield transport
+@attrs.frozen
+class ModelDialler:
+    """Opens authorised sockets to models; the session on one is the call's own."""
+
+    ssl_context: ssl.SSLContext
+    """One for all: making one takes a whole frame's time."""
+
+    @asynccontextmanager
+    async def connect(self, model: ModelSettings) -> AsyncIterator[Transport]:
+        async with open_client(
+            request_url(model.url, model.model),
+            request_headers(model.api_key),
+            ssl_context=self.ssl_context,
+            limits=MODEL_LIMITS,
+        ) as transport:
+            yield transport
 
 
 @attrs.frozen
@@ -59,16 +67,6 @@ class Rest:
 
     async def send_sms(self, *, to: str, sender: str, body: str) -> None:
         await self.rest.send_sms(to, sender, body)
-
-
-class Handover:
-    """Posts the transcript to the human's own system, once: a webhook has no idempotency key."""
-
-    async def post(self, address: str, payload: Mapping[str, Any]) -> None:
-        async with httpx.AsyncClient(timeout=4.0, trust_env=False) as client:
-            with trio.fail_after(4.5):
-                response = await client.post(address, json=dict(payload))
-        response.raise_for_status()
 
 
 def report_call(call_sid: str, level: str, sentence: str) -> None:
@@ -98,11 +96,11 @@ def make_desk(parts: Parts) -> Desk:
         for agent in settings.agents.values()
     }
     ports = CallPorts(
-        connect_model=connect_model,
+        connect_model=ModelDialler(parts.ssl_context).connect,
         model_codec=OpenAIRealtimeCodec,
         journal=parts.journal,
         rest=Rest(parts.rest, parts.urls),
-        handover=Handover(),
+        handover=parts.transcripts,
         comfort=lambda language: libraries[language],
         observe=parts.observe,
         now=parts.now,
