@@ -22,7 +22,7 @@ import trio
 from trio_websocket import WebSocketConnection, wrap_server_stream
 
 from callrt.errors import CallrtError, ConfigError
-from callrt.testing.links import MemoryTransport, memory_link
+from callrt.testing.links import CLOSE_SECONDS, MemoryTransport, memory_link
 from callrt.testing.model_brain import Brain, EchoBrain
 from callrt.testing.model_core import Abort, Close, DelayPongs, Freeze, ModelOptions, Out, Send
 from callrt.testing.model_faults import Fault, FaultPlan
@@ -201,9 +201,12 @@ class EmulatedModel:
                 try:
                     yield client
                 finally:
+                    # A reset or half-open link keeps its user waiting for nobody, as with a real socket.
+                    polite = not client.has_ended and not client.is_frozen
                     await client.aclose()
-                    with trio.move_on_after(1):  # a half-open link never tells it
-                        await over.wait()
+                    if polite:
+                        with trio.move_on_after(CLOSE_SECONDS):
+                            await over.wait()
                     nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             if len(group.exceptions) != 1:
@@ -271,6 +274,9 @@ async def run_session(transport: Transport, session: ModelSession) -> None:
             outs = session.advance(now) if message is None else session.receive(message, now)
     except TransportClosed as closed:
         session.hang_up(closed.code, closed.reason, trio.current_time())
+    finally:
+        if not session.is_over:
+            session.hang_up(None, "cut off", trio.current_time())
 
 
 async def _carry_out(transport: Transport, session: ModelSession, outs: list[Out]) -> bool:
