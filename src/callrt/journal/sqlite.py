@@ -126,6 +126,7 @@ class SqliteStore:
             self.path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
         )
         try:
+            _check_version(_version(connection))  # before the pragmas, which would change a file not ours
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
