@@ -6,6 +6,7 @@ its end."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
 import decimal
@@ -226,6 +227,62 @@ async def test_tool_that_hangs_starves_only_itself() -> None:
     assert runner.counters["never_started"] == 1
     assert (await runner.run(job(lambda: "fine", name="other"), Progress())).output == "fine"
     release.set()
+
+
+async def until_idle(runner: ThreadRunner) -> None:
+    with trio.fail_after(30):
+        while any(runner.busy().values()):
+            await trio.lowlevel.checkpoint()
+
+
+def spins() -> None:
+    while True:
+        pass
+
+
+async def spins_on_its_loop() -> None:
+    while True:
+        pass
+
+
+def spins_stubbornly() -> None:
+    for _ in range(3):
+        with contextlib.suppress(BaseException):
+            spins()
+
+
+@pytest.mark.parametrize("function", [spins, spins_on_its_loop, spins_stubbornly])
+async def test_abandoned_tool_that_spins_is_ended(function: Callable[..., Any]) -> None:
+    runner = ThreadRunner()
+    with trio.move_on_after(0.02):
+        await runner.run(job(function), Progress())
+    await until_idle(runner)
+    assert runner.counters["interrupted"] >= 1
+    # The thread is fit for the next tool, and nothing hits that one.
+    for _ in range(20):
+        assert (
+            await runner.run(job(lambda: sum(range(10_000)), name="other"), Progress())
+        ).output == "49995000"
+
+
+async def test_abandoned_tool_that_waits_comes_to_its_own_end() -> None:
+    release, ended = threading.Event(), threading.Event()
+
+    def waits() -> None:
+        release.wait(60)
+        ended.set()
+
+    runner = ThreadRunner()
+    with trio.move_on_after(0.02):
+        await runner.run(job(waits), Progress())
+    with trio.move_on_after(0.02):
+        await runner.run(job(spins), Progress())
+    with trio.fail_after(30):
+        while runner.busy()["spins"]:
+            await trio.lowlevel.checkpoint()
+    assert runner.busy()["waits"] == 1
+    release.set()
+    assert await trio.to_thread.run_sync(ended.wait, 30)
 
 
 async def test_inline_runner_keeps_virtual_time(autojump_clock: trio.testing.MockClock) -> None:

@@ -5,8 +5,8 @@ Every tool, sync or async, runs in a worker thread; an async one gets a loop of 
 Simulations use :class:`InlineRunner`: no threads, virtual time.
 
 A thread cannot be killed. A run that is cancelled is *abandoned*: its result is thrown away, an async one is
-cancelled from outside, and if it had not begun it never will. Each tool has its own bound of threads, so one
-that hangs for ever starves only itself.
+cancelled from outside, one that spins is interrupted (``tool_reaper.py``), and if it had not begun it never
+will. Each tool has its own bound of threads, so one that hangs for ever starves only itself.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import attrs
 import msgspec
 import trio
 
+from callrt.actors.tool_reaper import Reapable, Reaper
 from callrt.protocol.models.events import ToolSpec
 from callrt.protocol.tools import OUTPUT_BYTES_MAX, CallFacts, ToolFailed, cut, error_output
 
@@ -167,6 +168,7 @@ class _Run:
     """One job in a thread: begins at most once, and not after it was given up."""
 
     def __init__(self, job: Job, progress: Progress) -> None:
+        self.reapable = Reapable()
         self._job = job
         self._progress = progress
         self._lock = threading.Lock()
@@ -178,7 +180,7 @@ class _Run:
             if self._given_up:
                 return Outcome("", "abandoned", started=False)
             self._progress.started = True
-        return conclude(self._work)
+        return self.reapable.guard(lambda: conclude(self._work), lambda: Outcome("", "abandoned"))
 
     def _work(self) -> object:
         value = self._job.work()
@@ -230,6 +232,7 @@ class ThreadRunner:
         self._threads_per_tool = threads_per_tool
         self._limiters: dict[str, trio.CapacityLimiter] = {}
         self.counters: Counter[str] = Counter()
+        self._reaper = Reaper(self.counters)
 
     async def run(self, job: Job, progress: Progress) -> Outcome:
         limiter = self._limiters.get(job.tool.name)
@@ -245,6 +248,7 @@ class ThreadRunner:
             return await trio.to_thread.run_sync(run.in_thread, limiter=limiter, abandon_on_cancel=True)
         except trio.Cancelled:
             run.give_up()
+            self._reaper.watch(run.reapable)
             self.counters["abandoned" if progress.started else "never_started"] += 1
             raise
 
