@@ -120,7 +120,7 @@ def _text(table: Mapping[str, Any], name: str) -> str:
 
 def _texts(value: Any, name: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(each, str) and each.strip() for each in value):
-        raise ScriptError(f"{name} must be a list of texts that are not empty")
+        raise ScriptError(f"{name} must be a text, or a list of texts, none of them empty")
     if name == "answer" and not value:
         raise ScriptError("answer must say something")
     return tuple(value)
