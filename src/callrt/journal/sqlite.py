@@ -87,11 +87,15 @@ class SqliteStore:
         self._pages_max = pages_max
         """A quota: the file grows to this many pages (of 4 kB) and no further. None: as far as the disk."""
         self._writer: sqlite3.Connection | None = None
+        self._reopen = False
 
     # ---- writing
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         committing = False
+        if self._reopen:
+            self._reopen = False
+            self._abandon(keep=False)
         try:
             connection = self._writer if self._writer is not None else self._open()
             connection.execute("BEGIN IMMEDIATE")
@@ -117,9 +121,9 @@ class SqliteStore:
                 raise _failed(error) from error
 
     def set_pages_max(self, pages_max: int | None) -> None:
-        """Change the quota from the next commit on."""
+        """Change the quota from the next commit on. May be called by any thread."""
         self._pages_max = pages_max
-        self.close()
+        self._reopen = True
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
