@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trio
-from carrier_helpers import BASE, STREAM, App, Socket, app, document
+from carrier_helpers import BASE, App, Socket, app, document
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from callrt.protocol.audio import mulaw_decode
-from callrt.testing.carrier import Drop, Habits, Human, Line, PhoneCall, say_nothing
+from callrt.testing.carrier import Drop, Habits, Human, Line, say_nothing
 from callrt.testing.speech import beeps
 
 GREETING = beeps("hello this is the clinic how can i help you today")
@@ -25,10 +25,6 @@ async def greet(socket: Socket) -> None:
     """200 ms pieces with a mark each, all at once."""
     for at in range(0, len(GREETING), 1600):
         socket.play(GREETING[at : at + 1600], f"m{(at + 1600) // 8}")
-
-
-def streams(call: PhoneCall) -> list[str]:
-    return [event.detail or event.kind for event in call.wire if event.kind in ("start", "stop", "ended")]
 
 
 async def test_call_is_answered_heard_and_hung_up_by_the_caller(autojump_clock: MockClock) -> None:
@@ -450,6 +446,8 @@ async def test_app_that_does_not_read_loses_audio_and_nothing_else(autojump_cloc
             await call.run()
         nursery.cancel_scope.cancel()
     assert call.end_reason == "caller_hung_up"
+    assert [alert.code for alert in call.alerts] == [31930]
+    assert call.streams[0].media.discarded > 1000
 
 
 async def test_carrier_ends_a_call_that_nobody_ends(autojump_clock: MockClock) -> None:
@@ -502,11 +500,26 @@ async def test_cancelled_call_drops_its_socket(autojump_clock: MockClock) -> Non
     assert call.over.is_set()
 
 
-async def test_drop_is_not_shown_to_be_needed_without_streams(autojump_clock: MockClock) -> None:
+async def test_drop_without_a_stream_has_no_effect(autojump_clock: MockClock) -> None:
     async with app(voice=document("<Pause length='2'/>")) as server:
         call = server.carrier().place(drops=(Drop("rst", heard_ms=0, after_mark=False),))
         await call.run()
         call.drop()
     assert call.streams == []
-    assert streams(call) == []
-    assert STREAM not in server.documents["voice"]  # type: ignore[operator]
+    assert call.end_reason == "app_hung_up"
+
+
+async def test_same_seed_and_script_give_the_same_call(autojump_clock: MockClock) -> None:
+    async def script(line: Line) -> None:
+        await line.interrupt(QUESTION, after_ms=700)
+        line.hang_up()
+
+    stories: list[object] = []
+    for _ in range(2):
+        async with app(greet) as server:
+            call = server.carrier(seed="s").place(script)
+            began = trio.current_time()
+            await call.run()
+        wire = [(round(event.at - began, 6), event.sent, event.kind, event.detail) for event in call.wire]
+        stories.append((call.call_sid, wire, call.tape.heard_audio(), call.tape.said_audio()))
+    assert stories[0] == stories[1]

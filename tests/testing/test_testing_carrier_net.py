@@ -106,7 +106,7 @@ async def test_rest_interface_on_a_port_redirects_and_ends_a_live_call() -> None
         call = carrier.place()
         nursery.start_soon(call.run)
         with trio.fail_after(5):
-            while not server.received:  # noqa: ASYNC110
+            while not server.received:
                 await trio.sleep(0.01)
         address = (
             f"http://127.0.0.1:{port}/2010-04-01/Accounts/{carrier.account_sid}/Calls/{call.call_sid}.json"

@@ -14,6 +14,7 @@ from typing import Literal
 import attrs
 import trio
 
+from callrt.testing import twiml_player as markup
 from callrt.testing.carrier_callbacks import Callbacks, call_form
 from callrt.testing.carrier_caller import CallOver, Line
 from callrt.testing.carrier_dial import Dialler
@@ -23,7 +24,6 @@ from callrt.testing.carrier_plan import (
     Alert,
     CallPlan,
     DialRecord,
-    Drop,
     DropKind,
     Speak,
     WebhookRecord,
@@ -32,20 +32,6 @@ from callrt.testing.carrier_signing import sign
 from callrt.testing.carrier_stream import TICK_SECONDS, MediaStream, WireEvent
 from callrt.testing.carrier_tape import Tape
 from callrt.testing.carrier_webhooks import DocumentUnavailable, Request, Webhooks
-from callrt.testing.twiml_player import (
-    Connect as ConnectVerb,
-)
-from callrt.testing.twiml_player import (
-    DialNumber,
-    Hangup,
-    Pause,
-    Redirect,
-    Reject,
-    Say,
-    TwimlError,
-    Verb,
-    parse_twiml,
-)
 from callrt.wire.websocket import ConnectFailed, UpgradeRefused
 
 GOODBYE_SECONDS = 5.0
@@ -66,7 +52,7 @@ class _Fetch:
 
 @attrs.frozen
 class _Play:
-    verbs: tuple[Verb, ...]
+    verbs: tuple[markup.Verb, ...]
     url: str
 
 
@@ -142,10 +128,10 @@ class PhoneCall:
             return
         if twiml is not None:
             try:
-                self._go_to(_Play(parse_twiml(twiml, self.plan.voice_url), self.plan.voice_url))
-            except TwimlError as error:
+                self._go_to(_Play(markup.parse_twiml(twiml, self.plan.voice_url), self.plan.voice_url))
+            except markup.TwimlError as error:
                 self._alert(error.code, str(error))
-                self._go_to(_Play((Say(APPLICATION_ERROR, "en-US"),), self.plan.voice_url))
+                self._go_to(_Play((markup.Say(APPLICATION_ERROR, "en-US"),), self.plan.voice_url))
         elif url is not None:
             self._go_to(_Fetch("redirect", url, method))
 
@@ -239,30 +225,30 @@ class PhoneCall:
                 return None
             step = _Play(verbs, step.url)
         for verb in step.verbs:
-            if isinstance(verb, Reject):
+            if isinstance(verb, markup.Reject):
                 self._end("rejected", "busy" if verb.reason == "busy" else "no-answer")
                 return None
             self._answer()
             match verb:
-                case Say():
+                case markup.Say():
                     self.carrier_said.append(verb.text)
                     await self._ear.play(self._speak(verb.text, verb.language) * verb.loop, "say")
-                case Pause():
+                case markup.Pause():
                     await trio.sleep(verb.seconds)
-                case Redirect():
+                case markup.Redirect():
                     return _Fetch("redirect", verb.url, verb.method)
-                case ConnectVerb():
+                case markup.Connect():
                     await self._run_stream(verb)
                     if verb.action is not None:
                         return _Fetch("action", verb.action, verb.method)
-                case DialNumber():
+                case markup.DialNumber():
                     dial = await self._connect_human(verb)
                     if verb.action is not None:
                         facts = {"DialCallStatus": dial.status, "DialCallSid": dial.call_sid}
                         if dial.bridged_at is not None and dial.ended_at is not None:
                             facts["DialCallDuration"] = str(round(dial.ended_at - dial.bridged_at))
                         return _Fetch("dial", verb.action, verb.method, facts)
-                case Hangup():
+                case markup.Hangup():
                     return None
         return None
 
@@ -316,23 +302,15 @@ class PhoneCall:
         self.line.heard_bytes += stream.media.finished_bytes - before
         stream.send(echoes)
         for drop in self._drops:
-            if self._is_due(drop, stream, bool(echoes)):
+            age = trio.current_time() - stream.started_at
+            if drop.is_due(stream.media.number, age, self.line.heard_ms, echoed=bool(echoes)):
                 self._drops.remove(drop)
                 self.drop(drop.how, notice_seconds=drop.notice_seconds)
                 return
 
-    def _is_due(self, drop: Drop, stream: LiveStream, echoed: bool) -> bool:
-        if drop.stream is not None and drop.stream != stream.media.number:
-            return False
-        if drop.seconds is not None and trio.current_time() - stream.started_at < drop.seconds - 1e-9:
-            return False
-        if drop.heard_ms is None:
-            return True
-        return self.line.heard_ms >= drop.heard_ms and (echoed or not drop.after_mark)
-
     # -- streams ---------------------------------------------------------------------------------------
 
-    async def _run_stream(self, verb: ConnectVerb) -> None:
+    async def _run_stream(self, verb: markup.Connect) -> None:
         assert self._nursery is not None
         number = len(self.streams) + 1
         media = MediaStream(
@@ -356,7 +334,7 @@ class PhoneCall:
                 stream.stop()
 
     async def _carry_stream(
-        self, verb: ConnectVerb, media: MediaStream, *, task_status: trio.TaskStatus[LiveStream | None]
+        self, verb: markup.Connect, media: MediaStream, *, task_status: trio.TaskStatus[LiveStream | None]
     ) -> None:
         signature = sign(self.plan.auth_token, verb.url, {})
         headers = [(b"x-twilio-signature", signature.encode())]
@@ -397,7 +375,7 @@ class PhoneCall:
 
     # -- dialling --------------------------------------------------------------------------------------
 
-    async def _connect_human(self, verb: DialNumber) -> DialRecord:
+    async def _connect_human(self, verb: markup.DialNumber) -> DialRecord:
         dial = DialRecord(verb.number, f"CA{self._rng.getrandbits(128):032x}")
         self.dials.append(dial)
         dialler = Dialler(self.plan.call_sid, self._ear, self._webhooks, self._speak, self._alert, self._form)

@@ -36,6 +36,16 @@ class Drop:
     notice_seconds: float | None = None
     """Half-open: when the carrier itself finds out; None: not before the call is redirected or over."""
 
+    def is_due(self, stream: int, age: float, heard_ms: int, *, echoed: bool) -> bool:
+        """Does it strike now, in this stream, ``age`` seconds old? ``echoed``: a mark was echoed just now."""
+        if self.stream is not None and self.stream != stream:
+            return False
+        if self.seconds is not None and age < self.seconds - 1e-9:
+            return False
+        if self.heard_ms is None:
+            return True
+        return heard_ms >= self.heard_ms and (echoed or not self.after_mark)
+
 
 @attrs.frozen
 class Human:

@@ -167,11 +167,11 @@ async def _listen(line: Line, say: Tell) -> None:
             began = line.agent_began_at
             while line.agent_began_at == began:
                 await line.wait(0.02)
+            voice_at = trio.current_time()
             say("the caller hears a voice")
             while trio.current_time() - line.agent_ended_at < 0.6:
                 await line.wait(0.02)
-            assert line.agent_began_at is not None
-            say(f"silence after {line.agent_ended_at - line.agent_began_at:.1f} s")
+            say(f"silence after {line.agent_ended_at - voice_at:.1f} s")
     except CallOver:
         await trio.lowlevel.checkpoint()
 
