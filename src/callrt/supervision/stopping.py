@@ -24,15 +24,17 @@ if TYPE_CHECKING:
 
 UNWIND_ROUNDS = 100
 """Scheduler rounds after the deadline: enough for deep clean-ups to unwind, no time on any clock."""
-SPIN_ROUNDS = 10_000
-"""Scheduler rounds at one instant of the clock while a stop waits: far above any honest chain of wake-ups."""
+SPIN_ROUNDS = 1_000
+"""Scheduler rounds at one instant of the clock while a stop waits, before anybody is suspected; then as many again
+in each of which the suspect took a step. Honest clean-ups sleep, wait or end long before."""
 
 
 class SpinGuard(trio.abc.Instrument):
-    """Cancels ``scope`` when the scheduler goes round ``SPIN_ROUNDS`` times without time passing."""
+    """Cancels ``scope`` when ``suspect`` goes round and round without time passing."""
 
-    def __init__(self, scope: trio.CancelScope) -> None:
+    def __init__(self, scope: trio.CancelScope, suspect: trio.lowlevel.Task) -> None:
         self._scope = scope
+        self._sample = SpinSample(suspect)
         self._at = -math.inf
         self._rounds = 0
 
@@ -43,15 +45,52 @@ class SpinGuard(trio.abc.Instrument):
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         trio.lowlevel.remove_instrument(self)
+        self._sample.end()
 
     def after_io_wait(self, timeout: float) -> None:
         now = trio.current_time()
         if now != self._at:
             self._at = now
             self._rounds = 0
+            self._sample.end()
         self._rounds += 1
-        if self._rounds > SPIN_ROUNDS:
-            self._scope.cancel()
+        if self._rounds == SPIN_ROUNDS:
+            self._sample.begin()
+        elif self._rounds > SPIN_ROUNDS:
+            if not self._sample.stepped():
+                self._rounds = 0
+                self._sample.end()
+            elif self._rounds == 2 * SPIN_ROUNDS:
+                self._scope.cancel()
+
+
+class SpinSample(trio.abc.Instrument):
+    """Did the suspect, or a task below it, take a step since the last look? Costs something at each step of any
+    task, so it is only there while there is suspicion."""
+
+    def __init__(self, suspect: trio.lowlevel.Task) -> None:
+        self._suspect = suspect
+        self._stepped = False
+        self._active = False
+
+    def begin(self) -> None:
+        self._active = True
+        trio.lowlevel.add_instrument(self)
+
+    def end(self) -> None:
+        if self._active:
+            self._active = False
+            trio.lowlevel.remove_instrument(self)
+
+    def stepped(self) -> bool:
+        stepped, self._stepped = self._stepped, False
+        return stepped
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        at: trio.lowlevel.Task | None = task
+        while at is not None and not self._stepped:
+            self._stepped = at is self._suspect
+            at = at.parent_nursery.parent_task if at.parent_nursery is not None else None
 
 
 class Stopper:
@@ -105,8 +144,12 @@ class Stopper:
 
     async def _wait_over(self, inc: Incarnation, deadline: float) -> None:
         if not inc.over.is_set() and deadline > trio.current_time():
-            with trio.CancelScope(deadline=deadline) as self._scope, SpinGuard(self._scope):
-                await inc.over.wait()
+            with trio.CancelScope(deadline=deadline) as self._scope:
+                if inc.ctx.sub is not None or inc.ctx.task is None:
+                    await inc.over.wait()  # a supervisor watches its own children
+                else:
+                    with SpinGuard(self._scope, inc.ctx.task):
+                        await inc.over.wait()
             self._scope = None
         if inc.over.is_set():
             return
