@@ -114,7 +114,7 @@ async def test_account_failures_are_permanent_and_known_to_all_calls(
     assert scene.model.connections == 1
     assert scene.state.outcome == "model_unavailable"
     assert len(scene.line_starts("sorry_goodbye")) == 1
-    assert scene.world.gate.refuses(MODEL.url, MODEL.api_key, scene.fired_at() + 10.0)
+    assert scene.world.process.gate.refuses(MODEL.url, MODEL.api_key, scene.fired_at() + 10.0)
 
 
 async def test_bad_key_found_after_the_upgrade_is_permanent(autojump_clock: Any) -> None:

@@ -53,7 +53,7 @@ class MediaDoor:
         claims: list[tuple[str, int]] = []
 
         def check(target: str, headers: Headers) -> tuple[int, bytes] | None:
-            claim = self._claim(target, headers)
+            claim = self.claim(target, headers)
             if isinstance(claim, str):
                 self.observe(BadInput("upgrade", claim))
                 return 403, b"this stream is not expected\n"
@@ -65,11 +65,11 @@ class MediaDoor:
             if transport is None:
                 return
             call_sid, generation = claims[0]
-            code, reason = await self._attend(transport, call_sid, generation)
+            code, reason = await self.attend(transport, call_sid, generation)
             await transport.aclose(code, reason)
 
-    def _claim(self, target: str, headers: Headers) -> tuple[str, int] | str:
-        """The call and generation this upgrade may be for, or why it is refused."""
+    def claim(self, target: str, headers: Headers) -> tuple[str, int] | str:
+        """The call and generation this upgrade may be for, or one word why it is refused. No checkpoint."""
         path = strip_prefix(target, self.urls.path_prefix)
         if not path.startswith(MEDIA_PREFIX):
             return "address"
@@ -89,8 +89,9 @@ class MediaDoor:
         url = self.urls.media(token)
         return signatures.verify_upgrade(self.keys, url, given.decode("ascii", "replace"))
 
-    async def _attend(self, transport: Transport, call_sid: str, generation: int) -> tuple[int, str]:
-        """Close code and reason for the end of this stream."""
+    async def attend(self, transport: Transport, call_sid: str, generation: int) -> tuple[int, str]:
+        """Serve an accepted socket to its end; returns the close code and reason. If cancelled: the stream is
+        dead."""
         codec = TwilioCodec()
         started = await self._wait_started(transport, codec)
         if started is None:
