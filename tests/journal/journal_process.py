@@ -6,10 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import trio
 
 from callrt.journal import Journal, LeaseLost, SqliteStore, StreamRefused
-from callrt.protocol.records import AgentSaid, CallAccepted, ToolFinished, ToolIntended
+from callrt.protocol.records import AgentSaid, AnyRecord, CallAccepted, ToolFinished, ToolIntended
 
 
 def say(*words: object) -> None:
@@ -65,6 +66,24 @@ async def contend(journal: Journal, call_sid: str, name: str, rounds: int) -> No
             say("lost", name, epoch)
 
 
+async def each_kind(journal: Journal) -> None:
+    """One record of every kind, as its class demands; then wait to be killed."""
+    values = {str: "a", int: 1, bool: False}
+    for kind in AnyRecord.__args__:
+        record = kind(**{field.name: values[field.type] for field in msgspec.structs.fields(kind)})
+        if kind.must_commit:
+            await journal.append("CA1", record)
+        else:
+            journal.append_nowait("CA1", record)
+            say("said", kind.__name__)
+            continue
+        say("committed", kind.__name__)
+    journal.append_nowait("CA2", CallAccepted(carrier="twilio", agent="a", caller="", called=""))
+    await trio.sleep(0.25)
+    say("waited")
+    await trio.sleep_forever()
+
+
 async def main(verb: str, path: str, *names: str) -> None:
     journal = Journal(SqliteStore(Path(path), busy_seconds=1.0), now=time.time)
     async with trio.open_nursery() as nursery:
@@ -73,6 +92,8 @@ async def main(verb: str, path: str, *names: str) -> None:
         if verb == "talk":
             for call_sid in names:
                 nursery.start_soon(talk, journal, call_sid)
+        elif verb == "kinds":
+            await each_kind(journal)
         else:
             await contend(journal, "CA1", names[0], rounds=20)
             nursery.cancel_scope.cancel()

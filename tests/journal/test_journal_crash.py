@@ -14,7 +14,7 @@ import trio
 
 from callrt.journal import Journal, SqliteStore
 from callrt.protocol.call import CallState, fold
-from callrt.protocol.records import AgentSaid, ToolFinished, ToolIntended
+from callrt.protocol.records import AgentSaid, AnyRecord, ToolFinished, ToolIntended
 
 PROCESS = Path(__file__).with_name("journal_process.py")
 CALLS = ("CA1", "CA2", "CA3")
@@ -65,6 +65,20 @@ def test_kill_9_costs_nothing_that_was_acknowledged(seed: int, tmp_path: Path) -
         assert finished <= intended, "no end without its intent"
         if any(words[0] == "attached" for words in acknowledged):
             assert store.read_lease(call_sid).epoch == 1
+
+
+def test_kill_9_spares_every_kind(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    process = start("kinds", path)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line == "waited\n":
+            process.send_signal(signal.SIGKILL)
+    process.stdout.close()
+    process.wait(10)
+    store = SqliteStore(path)
+    assert [type(entry.record) for entry in store.read_call("CA1").entries] == list(AnyRecord.__args__)
+    assert len(store.read_call("CA2").entries) == 1, "write-behind, 250 ms before the kill"
 
 
 async def test_kill_9_leaves_a_journal_that_the_next_process_takes_up(tmp_path: Path) -> None:

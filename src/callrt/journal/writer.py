@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class JournalLimits:
-    flush_seconds: float = 0.2
-    """The longest a write-behind entry waits: a kill -9 costs at most this and one commit (a few ms)."""
+    flush_seconds: float = 0.15
+    """The longest a write-behind entry waits. A kill -9 may cost 250 ms: the rest is for a busy machine."""
     commit_timeout: float = 2.0
     """The longest somebody waits for a must-commit: a caller notices more than that."""
     retry_seconds: float = 0.25
