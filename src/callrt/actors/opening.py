@@ -68,10 +68,12 @@ def begin_session(line: Line) -> Begin:
         audio_from = max(line.heard_until, line.uplink.start) + max(0, spoken_at - LEAD_IN) // FRAME * FRAME
     else:
         audio_from = max(line.heard_until, line.uplink.end - LEAD_IN)
-    greet = agent.greeting if not history else None
+    # A greeting of which no word was heard is given anew, not continued.
+    begun = any(not isinstance(item, SaidByAgent) or _heard_text(line, item) for item in history)
+    greet = agent.greeting if not begun else None
     owed = plan.owed or plan.resume or greet is not None or line.ear.speaking
     first: ev.RequestReply | None = None
-    if spoken_at is None or not history:
+    if spoken_at is None or not begun:
         if greet is not None:
             first = greeting_request(agent.instructions, greet)
         elif plan.resume:
@@ -83,6 +85,11 @@ def begin_session(line: Line) -> Begin:
     else:
         line.turn.state = TurnState.IDLE if line.voice.silent else TurnState.AGENT_FINISHING
     return Begin(Opening(configure, replay, first, owed=owed or spoken_at is not None), audio_from)
+
+
+def _heard_text(line: Line, item: SaidByAgent) -> str:
+    """What of it will have been heard."""
+    return line.expected().get(item.item_id, item.text)
 
 
 def _arrived_whole(line: Line) -> frozenset[str]:
