@@ -75,6 +75,32 @@ async def test_process_that_lost_its_lease_says_and_writes_nothing_more(autojump
     assert epochs == sorted(set(epochs))
 
 
+async def test_frozen_process_asks_for_its_lease_before_it_speaks(autojump_clock: Any) -> None:
+    async def freeze(world: World, call: PhoneCall) -> None:
+        await call.line.wait_heard_ms(HEARD)
+        frozen = world.process
+        await world.boot()
+        call.repeat_voice_webhook()
+        await trio.sleep(1.0)
+        # The first thing that it notices on waking is the gap in its own pulse.
+        frozen.pulse.at -= 10.0
+        await trio.sleep(2.0)
+        assert frozen.desk.live_calls == 0
+
+    scene = await play(during=freeze, caller=saying(HOURS, silence=6.0), strict=False)
+    assert scene.state.outcome == "caller_hung_up"
+
+
+async def test_process_that_was_frozen_and_still_has_its_lease_goes_on(autojump_clock: Any) -> None:
+    async def freeze(world: World, call: PhoneCall) -> None:
+        await call.line.wait_heard_ms(HEARD)
+        world.process.pulse.at -= 10.0
+
+    scene = await play(during=freeze)
+    assert scene.twice() == scene.unheard() == 0
+    assert scene.agent_words() == f"{GREETING} {ANSWER}"
+
+
 # -- actors crash -----------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,8 @@ import pytest
 import trio
 import trio.lowlevel
 
-from callrt.actors.tool_runner import InlineRunner, Job, Outcome, Progress, ThreadRunner, render
+from callrt.actors.tool_reaper import Abandoned, Reapable
+from callrt.actors.tool_runner import InlineRunner, Job, Outcome, Progress, ThreadedRun, ThreadRunner, render
 from callrt.agents import ToolFailed, load_tools, tool
 from callrt.protocol.tools import CUT_NOTICE, OUTPUT_BYTES_MAX, CallFacts
 
@@ -283,6 +284,55 @@ async def test_abandoned_tool_that_waits_comes_to_its_own_end() -> None:
     assert runner.busy()["waits"] == 1
     release.set()
     assert await trio.to_thread.run_sync(ended.wait, 30)
+
+
+async def test_run_given_up_before_it_began_never_begins() -> None:
+    begun: list[int] = []
+    progress = Progress()
+    run = ThreadedRun(job(lambda: begun.append(1), name="begins"), progress)
+    run.give_up()
+    outcome = await trio.to_thread.run_sync(run.in_thread)
+    assert (outcome.started, progress.started, begun) == (False, False, [])
+
+
+@pytest.mark.parametrize("loop", ["trio", "asyncio"])
+async def test_run_given_up_before_its_loop_stood_is_cancelled_all_the_same(loop: str) -> None:
+    def begins() -> Any:
+        run.give_up()
+        return trio_forever() if loop == "trio" else asyncio.Event().wait()
+
+    run = ThreadedRun(job(begins, loop=loop), Progress())
+    with trio.fail_after(30):
+        await trio.to_thread.run_sync(run.in_thread, abandon_on_cancel=True)
+
+
+def test_interrupt_hits_its_run_and_nothing_after_it() -> None:
+    escaped: list[int] = []
+    forced: list[int] = []
+    current: list[Reapable] = []
+    done = threading.Event()
+
+    def work_on() -> None:
+        for n in range(400):
+            run = Reapable()
+            current[:] = [run]
+            try:
+                run.guard(lambda: sum(range(3000)), lambda: forced.append(1))
+                sum(range(3000))
+            except Abandoned:
+                escaped.append(n)
+        done.set()
+
+    thread = threading.Thread(target=work_on)
+    thread.start()
+    last = None
+    while not done.is_set():
+        if current and current[0] is not last:
+            last = current[0]
+            last.interrupt()
+    thread.join()
+    assert escaped == []
+    assert forced
 
 
 async def test_inline_runner_keeps_virtual_time(autojump_clock: trio.testing.MockClock) -> None:

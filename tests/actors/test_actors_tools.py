@@ -352,19 +352,19 @@ async def test_tool_without_a_free_thread_is_busy_and_may_be_tried_again() -> No
         release.wait(60)
         return str(n)
 
-    async with open_room(blocks, runner=ThreadRunner(threads_per_tool=1)) as room:
+    runner = ThreadRunner(threads_per_tool=1)
+    async with open_room(blocks, runner=runner) as room:
         room.desk.request("c1", "blocks", '{"n": 1}', 1)
-        while room.desk.pending():
-            await trio.lowlevel.checkpoint()
+        await room.desk.wait_settled()
         room.desk.request("c2", "blocks", '{"n": 2}', 1)
-        while room.desk.pending():
-            await trio.lowlevel.checkpoint()
+        await room.desk.wait_settled()
         assert "busy" in room.error("c2")
         release.set()
-        room.desk.request("c3", "blocks", '{"n": 2}', 1)
-        while room.desk.pending():
+        while runner.busy()["blocks"]:
             await trio.lowlevel.checkpoint()
-        assert room.output("c3") in ("2", room.output("c2"))
+        room.desk.request("c3", "blocks", '{"n": 2}', 1)
+        await room.desk.wait_settled()
+        assert room.output("c3") == "2"
 
 
 # -- the journal ------------------------------------------------------------------------------------------
@@ -436,6 +436,41 @@ async def test_nothing_is_said_after_the_end(autojump_clock: trio.testing.MockCl
         assert room.outputs == []
         assert sorted(room.log.ends()) == [("c1", "unknown"), ("c2", "error")]
         assert room.desk.decisions["unanswered_at_end"] == 2
+
+
+async def test_end_cancels_what_runs(autojump_clock: trio.testing.MockClock) -> None:
+    ended_at: list[float] = []
+
+    @tool
+    async def slow() -> None:
+        try:
+            await trio.sleep(9)
+        finally:
+            ended_at.append(trio.current_time())
+
+    async with open_room(slow) as room:
+        room.desk.request("c1", "slow", "{}", 1)
+        await trio.sleep(0.5)
+        room.desk.end()
+        ended = trio.current_time()
+        await trio.sleep(20)
+        assert ended_at == [ended]
+
+
+async def test_result_that_comes_with_the_end_is_dropped_and_counted(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    @tool(side_effects=True)
+    async def hangs_up() -> str:
+        room.desk.end()
+        return "too late"
+
+    async with open_room(hangs_up) as room:
+        room.desk.request("c1", "hangs_up", "{}", 1)
+        await trio.sleep(1)
+        assert room.outputs == []
+        assert room.log.ends() == [("c1", "unknown")]
+        assert room.desk.counters["late"] == 1
 
 
 async def restart(room: Room) -> None:

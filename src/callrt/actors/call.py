@@ -251,6 +251,8 @@ class Call:
                 self.builtins.taken_back()
             case at.Fenced():
                 return False
+            case at.Doubt():
+                await self._ask_for_lease()
         return True
 
     # -- streams ----------------------------------------------------------------------------------------------
@@ -425,6 +427,19 @@ class Call:
         if not self._journal_warned:
             self._journal_warned = True
             self.line.report("error", "the journal cannot be written; the call goes on without it")
+
+    async def _ask_for_lease(self) -> None:
+        """This process was frozen. Another one may have the call now; until that is known, nothing is said."""
+        try:
+            if self.log.epoch is not None and not await self.ports.journal.holds(
+                self.call_sid, self.log.epoch
+            ):
+                self.log.lost_lease()
+                return
+        except JournalUnavailable:
+            self._journal_trouble()
+        self.line.in_doubt = False
+        self.line.voice_wake.set()
 
     def _fenced(self) -> None:
         """Another process has the call: this one falls silent at once."""

@@ -74,8 +74,11 @@ class Desk:
     async def run(self, ctx: Any = None, *, task_status: trio.TaskStatus[Desk]) -> None:
         """Start function: the supervisor of all calls. If cancelled: each call is released, not ended."""
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(self._supervisor.run, ctx))
-            task_status.started(self)
+            nursery.start_soon(self._ports.pulse.run)
+            async with trio.open_nursery() as calls:
+                await calls.start(partial(self._supervisor.run, ctx))
+                task_status.started(self)
+            nursery.cancel_scope.cancel()
 
     def lease_lost(self, call_sid: str, epoch: int) -> None:
         """Another process has taken a call over: here it falls silent."""

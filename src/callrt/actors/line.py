@@ -76,7 +76,12 @@ class Fenced:
     """Another process owns the call."""
 
 
-Notice = Lost | Wish | CallerActive | Fenced
+@attrs.frozen
+class Doubt:
+    """The process was frozen: is the call still ours? Nothing is spoken until that is known."""
+
+
+Notice = Lost | Wish | CallerActive | Fenced | Doubt
 
 
 class LinkPort:
@@ -134,11 +139,14 @@ class Line:
     """Agent's items whose generation was cut by a loss: never complete, whatever is heard of them."""
     bad_input: dict[tuple[str, str], int] = attrs.field(factory=dict)
     active_at: float = attrs.field(factory=trio.current_time)
+    in_doubt: bool = False
+    pauses_seen: int = 0
     replay_ids: itertools.count[int] = attrs.field(factory=lambda: itertools.count(1))
 
     TURNS_HELD = 8
 
     def __attrs_post_init__(self) -> None:
+        self.pauses_seen = self.ports.pulse.check(trio.current_time())
         self.uplink = Uplink(keep_ms=limits.UPLINK_HELD_MS)
         self.new_voice()
 
@@ -215,6 +223,15 @@ class Line:
 
     def fault(self, kind: FaultKind, detail: str = "") -> None:
         self.log.write(FaultSeen(fault=kind.value, turn=self.turn.state.value, detail=detail[:80]))
+
+    def doubtful(self, now: float) -> bool:
+        """May nothing be said now? Asked before every word: whoever wakes first after a freeze finds out."""
+        pauses = self.ports.pulse.check(now)
+        if pauses != self.pauses_seen:
+            self.pauses_seen = pauses
+            self.in_doubt = True
+            self.notify(Doubt())
+        return self.in_doubt
 
     def notify(self, notice: Notice) -> None:
         self.notices.append(notice)

@@ -33,6 +33,8 @@ class JournalPort(Protocol):
 
     async def read(self, call_sid: str) -> CallState | None: ...
 
+    async def holds(self, call_sid: str, epoch: int) -> bool: ...
+
 
 @attrs.define
 class CallLog:

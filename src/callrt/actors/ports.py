@@ -14,6 +14,7 @@ import attrs
 
 from callrt.actors.gate import AccountGate
 from callrt.actors.log import JournalPort
+from callrt.actors.pulse import Pulse
 from callrt.policy.facts import Fact
 from callrt.policy.settings import AgentSettings, ModelSettings, Resilience
 from callrt.protocol.carriers.events import CarrierCommand, CarrierEvent
@@ -66,6 +67,7 @@ class CallPorts:
     rng: Callable[[str], random.Random]
     """A seeded stream per purpose."""
     gate: AccountGate
+    pulse: Pulse
     report: Callable[[str, str, str], None]
     """(call sid, level, one sentence): the log. Never a caller's words, a key or a number."""
 

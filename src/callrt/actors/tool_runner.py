@@ -164,7 +164,7 @@ def failure(error: BaseException) -> Outcome:
 # -- threads ------------------------------------------------------------------------------------------
 
 
-class _Run:
+class ThreadedRun:
     """One job in a thread: begins at most once, and not after it was given up."""
 
     def __init__(self, job: Job, progress: Progress) -> None:
@@ -222,7 +222,7 @@ class _Run:
 
 def in_this_thread(job: Job, progress: Progress) -> Outcome:
     """Run to the end here; there must be no loop in this thread."""
-    return _Run(job, progress).in_thread()
+    return ThreadedRun(job, progress).in_thread()
 
 
 class ThreadRunner:
@@ -243,7 +243,7 @@ class ThreadRunner:
 
             async with limiter:
                 return await run_in_process(job, progress)
-        run = _Run(job, progress)
+        run = ThreadedRun(job, progress)
         try:
             return await trio.to_thread.run_sync(run.in_thread, limiter=limiter, abandon_on_cancel=True)
         except trio.Cancelled:

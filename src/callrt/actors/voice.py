@@ -85,7 +85,7 @@ class Voice:
         of the event that asked for it."""
         now = trio.current_time()
         flush = self.mouth.flush(now)
-        if flush.commands:
+        if flush.commands and not self.line.doubtful(now):
             self._write(flush.commands)
             self.line.observe(facts.BargeIn(max(0.0, trio.current_time() - began)))
         for cut in flush.items:
@@ -160,7 +160,7 @@ class Voice:
 
     def _pump(self, now: float) -> bool:
         """Write what is due. True when that broke a silence."""
-        if self.line.stream is None:
+        if self.line.stream is None or self.line.doubtful(now):
             return False
         silent = self._quiet_from <= now
         commands = self.mouth.pump(now)

@@ -12,6 +12,7 @@ import attrs
 from callrt.actors.desk import AgentDesk, Desk
 from callrt.actors.gate import AccountGate
 from callrt.actors.ports import CallPlan, CallPorts
+from callrt.actors.pulse import Pulse
 from callrt.agents import load_tools
 from callrt.comfort.library import ComfortLibrary
 from callrt.policy import limits
@@ -106,6 +107,7 @@ def make_desk(parts: Parts) -> Desk:
         now=parts.now,
         rng=parts.rng,
         gate=AccountGate(),
+        pulse=Pulse(),
         report=report_call,
     )
     desk = Desk(ports, plans(settings), lambda called: route(settings, called))

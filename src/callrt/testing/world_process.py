@@ -8,7 +8,7 @@ reaches anybody.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +19,7 @@ import trio
 from callrt.actors.desk import AgentDesk, Desk
 from callrt.actors.gate import AccountGate
 from callrt.actors.ports import CallPlan, CallPorts, Handover
+from callrt.actors.pulse import Pulse
 from callrt.actors.tool_runner import ToolPort
 from callrt.comfort.library import ComfortLibrary
 from callrt.journal import Hooks, Journal
@@ -96,7 +97,7 @@ class Surroundings:
     observe: Callable[[Fact], None]
     report: Callable[[str, str, str], None]
     handover: Handover
-    rest: Callable[[httpx.Request], object]
+    rest: Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
 
 
 @attrs.define(eq=False)
@@ -104,6 +105,7 @@ class Process:
     around: Surroundings
     number: int
     gate: AccountGate = attrs.field(factory=AccountGate)
+    pulse: Pulse = attrs.field(factory=Pulse)
     store: MortalStore = attrs.field(init=False)
     journal: Journal = attrs.field(init=False)
     desk: Desk = attrs.field(init=False)
@@ -162,6 +164,7 @@ class Process:
             now=around.now,
             rng=lambda purpose: around.rng(f"{self.number}/{purpose}"),
             gate=self.gate,
+            pulse=self.pulse,
             report=around.report,
         )
         plan = CallPlan(around.agent, MODEL, around.resilience)
