@@ -90,8 +90,8 @@ async def start_child(run: Run, spec: ChildSpec) -> ChildHandle[Any]:
     if launch.kind == "declined":
         run.settle_down(child)
     elif launch.kind != "ok":
-        if child.state == "unresponsive":
-            child.unwanted = True
+        if child.live or child.state == "unresponsive":
+            child.unwanted = True  # it is forgotten when it has ended
         else:
             run.forget(child)
         _raise(run, child, launch)
@@ -104,7 +104,8 @@ async def restart_child(run: Run, id: Hashable) -> ChildHandle[Any]:
     _refuse_unless_stopped(child)
     launch = await run.launcher.launch(child)
     if launch.kind != "ok":
-        child.address.close()
+        if not child.live:
+            child.address.close()
         if launch.kind != "declined":
             _raise(run, child, launch)
     return handle_of(child, launch)

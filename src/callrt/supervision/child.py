@@ -25,7 +25,19 @@ State = Literal["stopped", "starting", "running", "stopping", "restarting", "unr
 class Incarnation:
     """One run of a spec. Doubles as the ``task_status`` that the start function gets."""
 
-    __slots__ = ("acked_at", "ctx", "end", "number", "ordered", "over", "scope", "settled", "value")
+    __slots__ = (
+        "abandoned",
+        "acked_at",
+        "ctx",
+        "end",
+        "launched",
+        "number",
+        "ordered",
+        "over",
+        "scope",
+        "settled",
+        "value",
+    )
 
     def __init__(self, number: int, ctx: Context[Any]) -> None:
         self.number = number
@@ -38,6 +50,10 @@ class Incarnation:
         self.end: End | None = None
         self.ordered = False
         """The supervisor told it to end, and it had not ended before."""
+        self.launched = False
+        """Its ack was seen and reported: it has a place among the running."""
+        self.abandoned = False
+        """A stop came while it was starting: nobody waits for its ack any more."""
         self.acked_at: float | None = None
         self.value: object = None
 

@@ -88,6 +88,10 @@ class Run:
         self._due_serial = 0
         self._wake: trio.Event | None = None
 
+    def ending(self) -> bool:
+        """The latch is closed. Look again after every await."""
+        return self.why is not None
+
     # -- from outside: synchronous ---------------------------------------------------------------------------
 
     def request_stop(self, why: str) -> None:
@@ -161,12 +165,12 @@ class Run:
         """Never raises: an exception here would cancel the children at once and in any order."""
         try:
             await self._start_static()
-            if self.why is None:
+            if not self.ending():
                 self.phase = "up"
                 task_status.started(self.face)
             elif self.why == "stopped" and task_status is not trio.TASK_STATUS_IGNORED:
                 self.outcome = StartFailed(self.path, self.face.name, "stopped", STOPPED)
-            while self.why is None:
+            while not self.ending():
                 await self._handle(await self._next())
         except BaseException as fault:
             self._fault(fault)
@@ -194,7 +198,7 @@ class Run:
         for spec in self.face.specs:
             self.admit(spec, self.face.static_address(spec, self.path))
         for child in list(self.children.values()):
-            if self.why is not None:
+            if self.ending():
                 return
             launch = await self.launcher.launch(child)
             if launch.kind == "declined":
@@ -308,7 +312,8 @@ class Run:
             return
         child.inc = None
         child.state = "stopped"
-        self.emit(Exited, child, reason=inc.end.reason, ordered=True)
+        if inc.launched:
+            self.emit(Exited, child, reason=inc.end.reason, ordered=True)
         self.absorb(child, inc.end, ordered=True)
         inc.end.forget()
         self.settle_down(child)

@@ -44,10 +44,11 @@ class Launcher:
             self._scope.cancel()
 
     async def launch(self, child: Child) -> Launch:
-        """Start the next incarnation and wait until it has acked, ended, run out of time, or is not wanted any
-        more. Unless ``ok``, nothing of it is alive afterwards (or the child is ``unresponsive``)."""
+        """Start the next incarnation and wait until it has acked, ended or run out of time. Then nothing of it is
+        alive, unless ``ok`` (or the child is ``unresponsive``). ``stopped``: the run is to stop; a child that was
+        starting is left as it is, so that it is stopped in its place in the order."""
         run = self._run
-        if run.why is not None:
+        if run.ending():
             return Launch("stopped")
         assert child.inc is None, "two incarnations of one spec"
         inc = self._incarnate(child)
@@ -57,10 +58,14 @@ class Launcher:
         self._scope = None
         if inc.ctx.acked:
             child.state = "running"
+            inc.launched = True
             run.emit(Started, child)
             return Launch("ok", value=inc.value)
         if inc.end is None:
-            return await self._overdue(child, inc)
+            if not run.ending():
+                return await self._overdue(child, inc)
+            inc.abandoned = True
+            return Launch("stopped")
         child.inc = None
         child.state = "stopped"
         child.last = inc.end.reason
@@ -86,14 +91,10 @@ class Launcher:
         return inc
 
     async def _overdue(self, child: Child, inc: Incarnation) -> Launch:
-        """Neither ack nor end: its time is up, a stop came, or somebody below it does not end."""
+        """Neither ack nor end: its time is up, or somebody below it does not end."""
         run = self._run
-        in_time, stopped = inc.over.is_set(), run.why is not None
+        reason = UNRESPONSIVE if inc.over.is_set() else TIMEOUT
         await run.stopper.stop(child)
-        if stopped or run.why is not None:
-            run.emit(StartFailure, child, reason=STOPPED, kind="stopped")
-            return Launch("stopped")
-        reason = UNRESPONSIVE if in_time else TIMEOUT
         run.emit(StartFailure, child, reason=reason, kind="timeout")
         return Launch("timeout", End(reason))
 

@@ -62,7 +62,7 @@ class Restarts:
         )
         end.forget()
         await self._stop_live([member for member in group if member is not child])
-        if run.why is None and not self._lost(group):
+        if not run.ending() and not self._lost(group):
             self._plan(child, group, trio.current_time() + delay)
 
     async def _stop_live(self, members: list[Child]) -> None:
@@ -107,7 +107,7 @@ class Restarts:
         if self._lost(group):
             return
         for member in group:
-            if run.why is not None:
+            if run.ending():
                 return
             if member.state != "restarting":
                 continue
@@ -143,7 +143,7 @@ class Restarts:
     def escalate(self, child: Child, why: str, end: End) -> None:
         """Give up: the run stops its children and raises. No effect when it is ending anyway."""
         run = self._run
-        if run.why is not None:
+        if run.ending():
             return
         run.outcome = Escalation(run.path, child.id, why, end.reason)
         run.outcome.__cause__ = end.error

@@ -17,7 +17,7 @@ import trio
 
 from .child import Child, Incarnation
 from .exits import UNRESPONSIVE
-from .reports import Exited, ShutdownError, Unresponsive
+from .reports import Exited, ShutdownError, StartFailure, Unresponsive
 
 if TYPE_CHECKING:
     from .engine import Run
@@ -180,8 +180,10 @@ class Stopper:
         child.inc = None
         child.state = "stopped"
         child.last = end.reason
-        if inc.ctx.acked:
+        if inc.launched:
             run.emit(Exited, child, reason=end.reason, ordered=inc.ordered)
+        elif inc.abandoned:
+            run.emit(StartFailure, child, reason=end.reason, kind="stopped")
         if inc.ordered and end.kind == "error":
             run.emit(ShutdownError, child, reason=end.reason)
         run.absorb(child, end, ordered=inc.ordered)
