@@ -13,6 +13,7 @@ from callrt import __version__
 from callrt.errors import CallrtError, ConfigError
 
 VERBS = {
+    "demo": "callrt.cli.demo",
     "serve": "callrt.cli.serve",
     "check": "callrt.cli.check",
     "calls": "callrt.cli.calls",

@@ -150,6 +150,10 @@ class PhoneCall:
         if notice_seconds is not None and self._nursery is not None:
             self._nursery.start_soon(self._notice, stream, notice_seconds)
 
+    def plan_drop(self, drop: Drop) -> None:
+        """One more drop than the call was placed with, for a point that only the call itself could tell."""
+        self._drops.append(drop)
+
     async def _notice(self, stream: LiveStream, seconds: float) -> None:
         await trio.sleep(seconds)
         stream.notice()
