@@ -28,7 +28,7 @@ from callrt.actors.tool_runner import InlineRunner, Job, Outcome, Progress, Thre
 from callrt.agents import ToolFailed, load_tools, tool
 from callrt.protocol.tools import CUT_NOTICE, OUTPUT_BYTES_MAX, CallFacts
 
-FACTS = CallFacts("CA1", "front-desk", "+15550100001")
+FACTS = CallFacts("CA1", "+15550100001", "front-desk")
 
 
 def job(function: Callable[..., Any], arguments: str = "{}", **options: Any) -> Job:

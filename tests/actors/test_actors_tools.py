@@ -32,7 +32,7 @@ from callrt.protocol.tools import (
 from callrt.supervision import ChildSpec, Supervisor
 from callrt.supervision.determinism import simulate
 
-FACTS = CallFacts("CA1", "front-desk", "+15550100001")
+FACTS = CallFacts("CA1", "+15550100001", "front-desk")
 
 
 class JournalDown(Exception):

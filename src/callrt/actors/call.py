@@ -24,6 +24,7 @@ from callrt.actors.log import CallLog
 from callrt.actors.model import run_model
 from callrt.actors.playback import run_playback
 from callrt.actors.ports import CallPlan, CallPorts
+from callrt.actors.recorder import run_recorder
 from callrt.actors.tool_runner import ToolPort
 from callrt.actors.tools import ToolDesk
 from callrt.journal.errors import JournalUnavailable, StreamRefused
@@ -45,7 +46,7 @@ from callrt.supervision import (
     Supervisor,
 )
 
-LEAVES = frozenset(("playback", "model", "carrier", "journal", "tools"))
+LEAVES = frozenset(("playback", "model", "carrier", "journal", "tools", "recorder"))
 
 
 class Call:
@@ -105,6 +106,7 @@ class Call:
             builtins=self.builtins.specs(),
             on_builtin=self.builtins.use,
             facts=ports.observe,
+            runner=ports.runner,
         )
         self.ended = trio.Event()
         """The outcome is recorded (or the call is another's), and nothing more is spoken."""
@@ -202,6 +204,8 @@ class Call:
                 if self.recovered:
                     self.line.fault(FaultKind.PROCESS_DIED)
                     self.line.tools.recover(self.log.state.tools)
+                if self.plan.agent.record:
+                    nursery.start_soon(self._run_recording)
                 nursery.start_soon(self._run_tree, ctx)
                 task_status.started(self)
                 verdict = await self._direct()
@@ -315,6 +319,23 @@ class Call:
             self._tree_over = True
             self.conduct.gave_up(outcome)
             self.line.director_wake.set()
+
+    async def _run_recording(self) -> None:
+        """Beside the tree, because the last words are recorded too. Its end is nobody else's."""
+        start = partial(_bare, run_recorder, self.line)
+        recording = Supervisor(
+            [ChildSpec("recorder", start, shutdown=tree.SHUTDOWN_SECONDS)],
+            strategy="one_for_one",
+            max_restarts=tree.RECORDING.restarts,
+            period=tree.RECORDING.seconds,
+            name="recording",
+            rng=self.line.rng,
+            reports=self._on_report,
+        )
+        try:
+            await recording.run()
+        except* Escalation:
+            self.line.report("error", "the call is recorded no longer: the recorder keeps failing")
 
     def _tree(self) -> Supervisor:
         line, rng = self.line, self.line.rng

@@ -30,6 +30,7 @@ from callrt.protocol.faults import FaultKind
 from callrt.protocol.ladder import Ladder
 from callrt.protocol.playback import Mouth
 from callrt.protocol.records import AgentSaid, FaultSeen
+from callrt.protocol.tracks import Tracks
 from callrt.protocol.transcript import Transcript
 from callrt.protocol.turn import Turn
 from callrt.protocol.uplink import BYTES_PER_MS, Uplink
@@ -139,6 +140,8 @@ class Line:
     """Agent's items whose generation was cut by a loss: never complete, whatever is heard of them."""
     bad_input: dict[tuple[str, str], int] = attrs.field(factory=dict)
     active_at: float = attrs.field(factory=trio.current_time)
+    tracks: Tracks | None = None
+    """Where both voices are recorded; None unless the operator wants it."""
     in_doubt: bool = False
     pauses_seen: int = 0
     replay_ids: itertools.count[int] = attrs.field(factory=lambda: itertools.count(1))
@@ -179,6 +182,8 @@ class Line:
     def hear(self, payload: bytes, missing_ms: int) -> None:
         """One frame from the caller: to the model if one listens, and kept in any case for one that will."""
         self.uplink.hear(payload, missing_ms)
+        if self.tracks is not None:
+            self.tracks.say(b"\xff" * (missing_ms * BYTES_PER_MS) + payload, trio.current_time())
         link = self.link
         if link is not None and link.live:
             if missing_ms:

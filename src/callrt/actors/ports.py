@@ -8,12 +8,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
 
 from callrt.actors.gate import AccountGate
 from callrt.actors.log import JournalPort
+from callrt.actors.tool_runner import ThreadRunner, ToolRunner
 from callrt.actors.pulse import Pulse
 from callrt.policy.facts import Fact
 from callrt.policy.settings import AgentSettings, ModelSettings, Resilience
@@ -68,8 +70,12 @@ class CallPorts:
     """A seeded stream per purpose."""
     gate: AccountGate
     pulse: Pulse
+    recordings: Path
+    """Where agents with ``record`` put their calls."""
     report: Callable[[str, str, str], None]
     """(call sid, level, one sentence): the log. Never a caller's words, a key or a number."""
+    runner: ToolRunner = attrs.field(factory=ThreadRunner)
+    """One for all calls of the process: a tool that hangs in many of them has one bound of threads."""
 
 
 @attrs.frozen

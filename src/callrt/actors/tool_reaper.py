@@ -40,9 +40,9 @@ class Reapable:
 
     def guard(self, work: Callable[[], T], instead: Callable[[], T]) -> T:
         """``work()``; or ``instead()`` when the end of it was forced."""
-        with self._lock:
-            self._ident = threading.get_ident()
         try:
+            with self._lock:
+                self._ident = threading.get_ident()
             value = work()
             self._leave()
             return value

@@ -6,18 +6,19 @@ socket to the carrier's without a mailbox or a task switch; the actor itself onl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from callrt.policy import facts
-from callrt.protocol.carriers.events import CarrierCommand, SendAudio
+from callrt.protocol.carriers.events import CarrierCommand, ClearAudio, SendAudio
 from callrt.protocol.comfort import ComfortPlan
 from callrt.protocol.mouth_values import ItemCut
 from callrt.protocol.playback import Mouth
 from callrt.protocol.records import AgentSaid, LinePlayed
+from callrt.protocol.tracks import Tracks
 
 if TYPE_CHECKING:
     from callrt.actors.line import Line
@@ -113,6 +114,8 @@ class Voice:
     def detach(self, last_evidence: float | None) -> None:
         now = trio.current_time()
         self.mouth.detach(now, last_evidence)
+        if self.line.tracks is not None:
+            self.line.tracks.cut(now)
         self._progress(now)
 
     # -- time ------------------------------------------------------------------------------------------
@@ -194,6 +197,8 @@ class Voice:
         stream = self.line.stream
         if stream is None:
             return
+        if self.line.tracks is not None:
+            self._record_tracks(self.line.tracks, commands)
         for command in commands:
             if not stream.transport.send_nowait(stream.codec.encode(command)):
                 # The lead is a fraction of the backlog: a full one is a socket that takes nothing any more.
@@ -201,6 +206,14 @@ class Voice:
                 stream.transport.abort()
                 return
         self._sound_until(trio.current_time())
+
+    def _record_tracks(self, tracks: Tracks, commands: Sequence[CarrierCommand]) -> None:
+        now = trio.current_time()
+        for command in commands:
+            if isinstance(command, SendAudio):
+                tracks.play(command.payload, now)
+            elif isinstance(command, ClearAudio):
+                tracks.cut(now)
 
     def _sound_until(self, now: float) -> float:
         """When the caller will have heard, or has heard, the last of what was said."""

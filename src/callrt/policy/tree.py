@@ -12,7 +12,8 @@
 
 A dead model restarts while the mouth goes on speaking. A dead playback takes the model with it, because the
 model's belief must follow what was heard. A dead journal restarts alone. A hang-up ends the carrier actor in
-good order, and that folds the tree.
+good order, and that folds the tree. A recorder, where the agent's calls are recorded, stands beside the tree under
+a supervisor of its own: it outlives the tree by the last words.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ CALL = Branch("call", "one_for_one", Budget(3, 30.0), ("journal", "tools", "talk
 
 TALK = Branch("talk", "rest_for_one", Budget(15, 60.0), ("playback", "model", "carrier"))
 """The budget is wider than the longest ladder of reconnects (20 s at 0.5 s doubling to 8 s is seven)."""
+
+RECORDING = Budget(3, 30.0)
 
 SHUTDOWN_SECONDS = 2.0
 """For one actor to end: nothing in them waits for a network when it is told to stop."""

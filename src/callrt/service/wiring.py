@@ -27,6 +27,9 @@ from callrt.wire.websocket import open_client
 
 log = logging.getLogger("callrt.call")
 
+RECORDINGS = "recordings"
+"""Beside the configuration file."""
+
 MODEL_LIMITS: SocketLimits = attrs.evolve(
     CLIENT_LIMITS,
     open_timeout=limits.MODEL_CONNECT_SECONDS,
@@ -108,6 +111,7 @@ def make_desk(parts: Parts) -> Desk:
         rng=parts.rng,
         gate=AccountGate(),
         pulse=Pulse(),
+        recordings=settings.folder / RECORDINGS,
         report=report_call,
     )
     desk = Desk(ports, plans(settings), lambda called: route(settings, called))

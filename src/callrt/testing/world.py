@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -52,6 +53,8 @@ class World:
     tools: Mapping[str, ToolPort]
     latency: float
     nursery: trio.Nursery
+    recordings: Path = Path("recordings")
+    """Only for agents that record; a test gives a folder of its own."""
     facts: list[Fact] = attrs.field(factory=list)
     reports: list[tuple[str, str, str]] = attrs.field(factory=list)
     """(call sid, level, sentence) of each line in the log."""
@@ -88,6 +91,7 @@ class World:
             observe=self.observe,
             report=lambda sid, level, sentence: self.reports.append((sid, level, sentence)),
             handover=self,
+            recordings=self.recordings,
             rest=self._rest_request,
         )
         process = Process(around, len(self.processes) + 1)
@@ -169,6 +173,7 @@ async def open_world(
     disk: Store | None = None,
     seed: int = 0,
     latency: float = 0.0,
+    recordings: Path = Path("recordings"),
 ) -> AsyncIterator[World]:
     """A running world with one process. On leaving, calls that have ended may put their things away first."""
     async with trio.open_nursery() as nursery:
@@ -181,6 +186,7 @@ async def open_world(
             tools or {},
             latency,
             nursery,
+            recordings=recordings,
         )
         await world.boot()
         yield world

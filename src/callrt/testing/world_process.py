@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import attrs
@@ -20,7 +21,7 @@ from callrt.actors.desk import AgentDesk, Desk
 from callrt.actors.gate import AccountGate
 from callrt.actors.ports import CallPlan, CallPorts, Handover
 from callrt.actors.pulse import Pulse
-from callrt.actors.tool_runner import ToolPort
+from callrt.actors.tool_runner import InlineRunner, ToolPort
 from callrt.comfort.library import ComfortLibrary
 from callrt.journal import Hooks, Journal
 from callrt.journal.errors import StoreFailed
@@ -97,6 +98,7 @@ class Surroundings:
     observe: Callable[[Fact], None]
     report: Callable[[str, str, str], None]
     handover: Handover
+    recordings: Path
     rest: Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
 
 
@@ -165,7 +167,9 @@ class Process:
             rng=lambda purpose: around.rng(f"{self.number}/{purpose}"),
             gate=self.gate,
             pulse=self.pulse,
+            recordings=around.recordings,
             report=around.report,
+            runner=InlineRunner(),
         )
         plan = CallPlan(around.agent, MODEL, around.resilience)
         agents = {around.agent.name: AgentDesk(plan, around.tools)}
