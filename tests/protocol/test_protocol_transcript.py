@@ -107,7 +107,7 @@ def test_words_that_lag_behind_their_audio_are_heard_all_the_same() -> None:
     said.audio(6000)
     said.words("One two three four five six")
     said.ended()
-    assert said.heard_text(3000) == "One two"
+    assert said.heard_text(3000) == "One two three"
     assert said.heard_text(6000) == "One two three four five six"
 
 

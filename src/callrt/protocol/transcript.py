@@ -95,8 +95,10 @@ class Utterance:
         total = _units(text)
         duration = self.received_ms if self.complete else max(self.received_ms, round(total * ms_per_unit))
         spoken = end = position = 0
+        # Words that begin late lag as a whole: what the first ones say about the audio before them is nothing.
+        lag = self._pieces[0][1]
         for words, after_ms in self._pieces:
-            doubt = WORDS_AHEAD_DOUBT_MS if after_ms >= heard_ms else 0
+            doubt = WORDS_AHEAD_DOUBT_MS if after_ms - lag >= heard_ms else 0
             for character in words:
                 spoken += WIDE_UNITS if _is_wide(character) else 1
                 if spoken * duration > total * (heard_ms - doubt):
