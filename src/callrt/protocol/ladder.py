@@ -7,9 +7,15 @@ followed by an admission error.
 
 from __future__ import annotations
 
-import random
+from typing import Protocol
 
 import attrs
+
+
+class Chance(Protocol):
+    """A seeded stream of chance: ``random.Random``."""
+
+    def uniform(self, a: float, b: float, /) -> float: ...
 
 
 @attrs.frozen
@@ -37,7 +43,7 @@ class Ladder:
     retries: int
     give_up_seconds: float
     human: bool
-    rng: random.Random
+    rng: Chance
     first_delay: float = 0.5
     factor: float = 2.0
     cap: float = 8.0

@@ -73,8 +73,8 @@ class CallFacts:
     """What a tool may know of the phone call it runs in."""
 
     call_sid: str
-    agent: str
     caller: str
+    agent: str
     called: str = ""
 
 

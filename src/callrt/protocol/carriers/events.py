@@ -74,7 +74,9 @@ class BadMessage:
     """A short, static word for metrics: never any part of the message."""
 
 
-CarrierEvent = StreamConnected | StreamStarted | AudioReceived | DigitPressed | MarkEchoed | StreamStopped | BadMessage
+CarrierEvent = (
+    StreamConnected | StreamStarted | AudioReceived | DigitPressed | MarkEchoed | StreamStopped | BadMessage
+)
 
 
 @attrs.frozen

@@ -21,9 +21,7 @@ session.
 
 from __future__ import annotations
 
-import enum
 import math
-from collections.abc import Sequence
 
 import attrs
 
@@ -32,44 +30,12 @@ from callrt.protocol.faults import FaultKind
 from callrt.protocol.models import effects as fx
 from callrt.protocol.models import events as ev
 from callrt.protocol.models.opening import CONTINUE_NOTE, Opening
+from callrt.protocol.models.session_values import Phase, Reply, SessionLimits, wrong_format
 from callrt.protocol.turn import Turn, TurnInput, TurnState
 
+__all__ = ["Effects", "ModelSession", "Phase", "SessionLimits"]
+
 Effects = list[fx.Effect]
-
-
-class Phase(enum.Enum):
-    OPENING = "opening"
-    CONFIGURING = "configuring"
-    REPLAYING = "replaying"
-    LIVE = "live"
-    OVER = "over"
-
-
-@attrs.frozen
-class SessionLimits:
-    """Seconds. The stall limit comes from the operator; the others are ours."""
-
-    open_seconds: float = 5.0
-    """From the upgrade to ``session.created``, and again to ``session.updated``."""
-    replay_seconds: float = 2.0
-    """For the echo of the last replayed item; then the call goes on without waiting for it."""
-    stall_seconds: float = 5.0
-    nudge_fraction: float = 0.6
-    """After this part of the stall limit without a reply for a committed turn, ask for one."""
-    rate_retries: int = 3
-    rate_pause: float = 1.5
-    rate_growth: float = 1.5
-    digit_pause: float = 1.0
-    """Quiet after a key press before the model is asked to react."""
-
-
-@attrs.define
-class _Reply:
-    reply_id: str
-    items: dict[str, bool] = attrs.field(factory=dict)
-    """Message items, in order; True when the model has finished the item."""
-    muted: bool = False
-    spoke: bool = False
 
 
 @attrs.define
@@ -87,7 +53,7 @@ class ModelSession:
     """Audio of muted replies."""
     _phase_deadline: float = math.inf
     _awaited_item: str | None = None
-    _reply: _Reply | None = None
+    _reply: Reply | None = None
     _dead_replies: dict[str, None] = attrs.field(factory=dict)
     _with_audio: dict[str, int] = attrs.field(factory=dict)
     _pending_tools: dict[str, None] = attrs.field(factory=dict)
@@ -208,7 +174,7 @@ class ModelSession:
     def _on_updated(self, event: ev.SessionUpdated, now: float) -> Effects:
         if self.phase is not Phase.CONFIGURING:
             return []
-        wrong = _wrong_format(event, self.opening.configure.audio_format)
+        wrong = wrong_format(event, self.opening.configure.audio_format)
         if wrong:
             # Playing another encoding as ours is loud noise in the caller's ear.
             return self._fail(FaultKind.MODEL_REFUSED, f"audio_format {wrong}")
@@ -290,7 +256,7 @@ class ModelSession:
     # -- replies ---------------------------------------------------------------------------------------
 
     def _on_reply_started(self, event: ev.ReplyStarted, now: float) -> Effects:
-        self._reply = _Reply(event.reply_id)
+        self._reply = Reply(event.reply_id)
         if self.caller_talking:
             # A reply to words that the caller is already taking back: late, and not wanted.
             self._mute(self._reply)
@@ -307,7 +273,7 @@ class ModelSession:
         reply = self._reply_of(event.reply_id)
         if reply is None:
             # Audio without a created reply happens around interruptions; it is a reply all the same.
-            reply = self._reply = _Reply(event.reply_id)
+            reply = self._reply = Reply(event.reply_id)
             if self.caller_talking:
                 self._mute(reply)
                 self.dropped_audio_bytes += len(event.audio)
@@ -526,10 +492,10 @@ class ModelSession:
     def _next_id(self) -> str:
         return f"i{self.number}_{self._sent + 1}"
 
-    def _reply_of(self, reply_id: str) -> _Reply | None:
+    def _reply_of(self, reply_id: str) -> Reply | None:
         return self._reply if self._reply is not None and self._reply.reply_id == reply_id else None
 
-    def _mute(self, reply: _Reply) -> None:
+    def _mute(self, reply: Reply) -> None:
         reply.muted = True
         self._dead_replies[reply.reply_id] = None
         while len(self._dead_replies) > 32:
@@ -554,16 +520,3 @@ class ModelSession:
 
     def _may_nudge(self) -> bool:
         return not self._nudged and self._reply is None and self.turn.state is TurnState.REPLY_OWED
-
-
-def _wrong_format(event: ev.SessionUpdated, wanted: str) -> str:
-    """The provider's output encoding if it says one and it is not ours."""
-    node: object = event.session
-    for key in ("audio", "output", "format", "type"):
-        node = node.get(key) if hasattr(node, "get") else None
-        if node is None:
-            return ""
-    expected: Sequence[str] = {"pcmu": ("audio/pcmu",), "pcma": ("audio/pcma",), "pcm24": ("audio/pcm",)}[
-        wanted
-    ]
-    return "" if node in expected else str(node)[:32]
