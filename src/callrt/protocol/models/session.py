@@ -30,7 +30,14 @@ from callrt.protocol.faults import FaultKind
 from callrt.protocol.models import effects as fx
 from callrt.protocol.models import events as ev
 from callrt.protocol.models.opening import CONTINUE_NOTE, Opening
-from callrt.protocol.models.session_values import Phase, Reply, SessionLimits, wrong_format
+from callrt.protocol.models.session_values import (
+    Failures,
+    Phase,
+    Reply,
+    Requests,
+    SessionLimits,
+    wrong_format,
+)
 from callrt.protocol.turn import Turn, TurnInput, TurnState
 
 __all__ = ["Effects", "ModelSession", "Phase", "SessionLimits"]
@@ -63,14 +70,14 @@ class ModelSession:
     _waiting_since: float = math.inf
     """Since when the model, and nobody else, owes the next step; inf when it owes nothing."""
     _nudged: bool = False
-    _failures: int = 0
-    _rate_failures: int = 0
     _digit_at: float = math.inf
-    _requests: dict[str, ev.ModelCommand] = attrs.field(factory=dict)
-    _sent: int = 0
+    _failures: Failures = attrs.field(init=False)
+    _requests: Requests = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._phase_deadline = self.started_at + self.limits.open_seconds
+        self._failures = Failures(self.limits)
+        self._requests = Requests(self.number)
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -169,7 +176,7 @@ class ModelSession:
         self.phase = Phase.CONFIGURING
         self._phase_deadline = now + self.limits.open_seconds
         by_itself = not self.opening.replay
-        return [self._send(attrs.evolve(self.opening.configure, answer_by_itself=by_itself))]
+        return [self._requests.send(attrs.evolve(self.opening.configure, answer_by_itself=by_itself))]
 
     def _on_updated(self, event: ev.SessionUpdated, now: float) -> Effects:
         if self.phase is not Phase.CONFIGURING:
@@ -178,7 +185,7 @@ class ModelSession:
         if wrong:
             # Playing another encoding as ours is loud noise in the caller's ear.
             return self._fail(FaultKind.MODEL_REFUSED, f"audio_format {wrong}")
-        out: Effects = [self._send(command) for command in self.opening.replay]
+        out: Effects = [self._requests.send(command) for command in self.opening.replay]
         awaited = self.opening.last_item
         if awaited is None:
             return out + self._go_live(now)
@@ -197,7 +204,7 @@ class ModelSession:
         self._awaited_item = None
         out: Effects = []
         if self.opening.replay:
-            out.append(self._send(attrs.evolve(self.opening.configure, answer_by_itself=True)))
+            out.append(self._requests.send(attrs.evolve(self.opening.configure, answer_by_itself=True)))
         out.append(fx.WentLive())
         if self.opening.first is not None:
             out += self._ask(self.opening.first, now)
@@ -239,15 +246,21 @@ class ModelSession:
         if received is None:
             return []
         if heard_ms <= 0 and ended:
-            return [self._send(ev.DeleteItem(raw))]
-        return [self._send(ev.TruncateItem(raw, content_index, max(0, min(heard_ms, received // 8))))]
+            return [self._requests.send(ev.DeleteItem(raw))]
+        return [
+            self._requests.send(ev.TruncateItem(raw, content_index, max(0, min(heard_ms, received // 8))))
+        ]
 
     def digit(self, digit: str, now: float) -> Effects:
         """The caller pressed a key; the model is asked to react when no further key follows."""
         if self.phase is not Phase.LIVE:
             return []
         self._digit_at = now + self.limits.digit_pause
-        return [self._send(ev.AddMessage("user", f"(The caller pressed the key {digit}.)", self._next_id()))]
+        return [
+            self._requests.send(
+                ev.AddMessage("user", f"(The caller pressed the key {digit}.)", self._requests.next_id())
+            )
+        ]
 
     def played_out(self) -> None:
         """Everything that was spoken has been heard."""
@@ -260,7 +273,7 @@ class ModelSession:
         if self.caller_talking:
             # A reply to words that the caller is already taking back: late, and not wanted.
             self._mute(self._reply)
-            return [self._send(ev.CancelReply(event.reply_id))]
+            return [self._requests.send(ev.CancelReply(event.reply_id))]
         if self.turn.state is not TurnState.AGENT_SPEAKING:
             self.turn.feed(TurnInput.REPLY_REQUESTED)
         self._owe(now)
@@ -286,7 +299,7 @@ class ModelSession:
         self._owe(now)
         speak = fx.Speak(self.name(event.item_id), event.content_index, event.audio)
         if first:
-            self._failures = self._rate_failures = 0
+            self._failures.forgive()
             return [fx.Useful(), speak]
         return [speak]
 
@@ -299,7 +312,7 @@ class ModelSession:
         self._mute(reply)
         return [
             fx.Noticed(FaultKind.REPLY_FAILED, "text_reply"),
-            self._send(ev.CancelReply(event.reply_id)),
+            self._requests.send(ev.CancelReply(event.reply_id)),
             *self._retry(FaultKind.REPLY_FAILED, "text_reply", spoke=False, now=now),
         ]
 
@@ -336,7 +349,7 @@ class ModelSession:
         if event.status == "incomplete":
             out.append(fx.Noticed(FaultKind.REPLY_FAILED, f"incomplete {event.reason}"))
         if whole:
-            self._failures = self._rate_failures = 0
+            self._failures.forgive()
         self._end_reply(spoke)
         return out + self._ask_if_wanted(now)
 
@@ -350,20 +363,14 @@ class ModelSession:
 
     def _retry(self, kind: FaultKind, detail: str, *, spoke: bool, now: float) -> Effects:
         """A reply failed. The same one again, or, when that does not help, the end of this session."""
-        if kind is FaultKind.REPLY_RATE_LIMITED:
-            self._rate_failures += 1
-            if self._rate_failures > self.limits.rate_retries:
-                return self._fail(FaultKind.MODEL_OVERLOADED, detail)
-            pause = self.limits.rate_pause * self.limits.rate_growth ** (self._rate_failures - 1)
-        else:
-            self._failures += 1
-            if self._failures > 1:
-                return self._fail(FaultKind.MODEL_POISONED, detail)
-            pause = 0.0
+        verdict = self._failures.add(kind)
+        if isinstance(verdict, FaultKind):
+            return self._fail(verdict, detail)
+        pause = verdict
         self.turn.feed(TurnInput.REPLY_REQUESTED)
         out: Effects = [fx.Trouble(kind, detail)]
         if spoke:
-            out.append(self._send(ev.AddMessage("system", CONTINUE_NOTE, self._next_id())))
+            out.append(self._requests.send(ev.AddMessage("system", CONTINUE_NOTE, self._requests.next_id())))
         if pause == 0.0:
             return out + self._ask(ev.RequestReply(), now)
         self._settle()
@@ -387,7 +394,7 @@ class ModelSession:
         self.turn.feed(TurnInput.REPLY_REQUESTED)
         self._nudged = True
         self._owe(now)
-        return [self._send(request)]
+        return [self._requests.send(request)]
 
     def _ask_if_wanted(self, now: float) -> Effects:
         if self._wanted is None:
@@ -411,7 +418,7 @@ class ModelSession:
         if call_id not in self._pending_tools or self.phase is not Phase.LIVE:
             return []
         del self._pending_tools[call_id]
-        out: Effects = [self._send(ev.AddToolOutput(call_id, output, self._next_id()))]
+        out: Effects = [self._requests.send(ev.AddToolOutput(call_id, output, self._requests.next_id()))]
         if not reply:
             if not self._pending_tools and self.turn.state is TurnState.TOOL_RUNNING:
                 self.turn.state = TurnState.AGENT_FINISHING
@@ -423,7 +430,7 @@ class ModelSession:
     # -- errors and time -------------------------------------------------------------------------------
 
     def _on_error(self, event: ev.ModelError, now: float) -> Effects:
-        request = self._requests.pop(event.client_event_id, None)
+        request = self._requests.take(event.client_event_id)
         detail = event.code or event.error_type
         kind = faults.of_error(event.error_type, event.code)
         if event.code == "conversation_already_has_active_response":
@@ -466,7 +473,7 @@ class ModelSession:
         reply = self._reply
         if self._may_nudge():
             self._nudged = True
-            return [fx.Noticed(FaultKind.MODEL_STALLED, "nudge"), self._send(ev.RequestReply())]
+            return [fx.Noticed(FaultKind.MODEL_STALLED, "nudge"), self._requests.send(ev.RequestReply())]
         if reply is not None and reply.items and all(reply.items.values()) and not self._pending_tools:
             # All of the reply has come; only its last word is missing. That is no reason to fail.
             return [
@@ -480,17 +487,6 @@ class ModelSession:
         return [fx.SessionFailed(kind, detail)]
 
     # -- small things ----------------------------------------------------------------------------------
-
-    def _send(self, command: ev.ModelCommand) -> fx.Send:
-        self._sent += 1
-        event_id = f"c{self.number}_{self._sent}"
-        self._requests[event_id] = command
-        while len(self._requests) > 64:
-            del self._requests[next(iter(self._requests))]
-        return fx.Send(command, event_id)
-
-    def _next_id(self) -> str:
-        return f"i{self.number}_{self._sent + 1}"
 
     def _reply_of(self, reply_id: str) -> Reply | None:
         return self._reply if self._reply is not None and self._reply.reply_id == reply_id else None

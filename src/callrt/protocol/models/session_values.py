@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import attrs
 
+from callrt.protocol.faults import FaultKind
 from callrt.protocol.models import events as ev
+from callrt.protocol.models.effects import Send
 
 
 class Phase(enum.Enum):
@@ -45,6 +47,55 @@ class Reply:
     """Message items, in order; True when the model has finished the item."""
     muted: bool = False
     spoke: bool = False
+
+
+@attrs.define
+class Failures:
+    """Failed replies in a row: how long to wait before the next try, or why there is none."""
+
+    limits: SessionLimits
+    _rate: int = 0
+    _other: int = 0
+
+    def add(self, kind: FaultKind) -> float | FaultKind:
+        """One more: the pause before the same reply is asked for again, or the fault that ends the session."""
+        if kind is FaultKind.REPLY_RATE_LIMITED:
+            self._rate += 1
+            if self._rate > self.limits.rate_retries:
+                return FaultKind.MODEL_OVERLOADED
+            return self.limits.rate_pause * self.limits.rate_growth ** (self._rate - 1)
+        self._other += 1
+        return 0.0 if self._other <= 1 else FaultKind.MODEL_POISONED
+
+    def forgive(self) -> None:
+        """A reply came."""
+        self._rate = self._other = 0
+
+
+@attrs.define
+class Requests:
+    """What was sent, under which event id: nothing but an error ever names it again. Bounded."""
+
+    number: int
+    most: int = 64
+    _sent: int = 0
+    _open: dict[str, ev.ModelCommand] = attrs.field(factory=dict)
+
+    def send(self, command: ev.ModelCommand) -> Send:
+        self._sent += 1
+        event_id = f"c{self.number}_{self._sent}"
+        self._open[event_id] = command
+        while len(self._open) > self.most:
+            del self._open[next(iter(self._open))]
+        return Send(command, event_id)
+
+    def take(self, event_id: str) -> ev.ModelCommand | None:
+        """The request that an error is about."""
+        return self._open.pop(event_id, None)
+
+    def next_id(self) -> str:
+        """An id for an item of ours, unique in this session."""
+        return f"i{self.number}_{self._sent + 1}"
 
 
 def wrong_format(event: ev.SessionUpdated, wanted: str) -> str:
