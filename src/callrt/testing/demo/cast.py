@@ -22,7 +22,7 @@ from callrt.testing.model_server import EmulatedModel
 
 PATIENCE_SECONDS = 20.0
 """The caller goes on after that; the figures will tell what was missing."""
-PAUSE_SECONDS = 0.5
+PAUSE_SECONDS = 0.4
 """Between the agent's last word and the caller's first."""
 
 Tell = Callable[[str, str], None]
@@ -44,12 +44,16 @@ class Cast:
     model: EmulatedModel
     server: Server
     tell: Tell
+    comfort: bytes = b""
+    """The first audible frame of the comfort line."""
     call: PhoneCall | None = None
     hearing: Hearing = attrs.field(factory=Hearing)
     said: list[Said] = attrs.field(factory=list)
     kills: list[float] = attrs.field(factory=list)
     revivals: list[float] = attrs.field(factory=list)
     """When the next process listened."""
+    before_words: Callable[[], None] = lambda: None
+    """Called before the caller speaks: what was told of the agent's words is complete then."""
     missed: list[str] = attrs.field(factory=list)
     """Lines for which the caller waited in vain."""
     speaking: str = ""
@@ -64,13 +68,15 @@ class Cast:
         known = {id(item) for _, item in self._items}
         for number, session in enumerate(self.model.sessions, 1):
             self._items += [(number, item) for item in session.spoken if id(item) not in known]
-        for number, (session, item) in enumerate(self._items):
-            done = item.status != "in_progress" or self.model.sessions[session - 1].is_over
-            self.hearing.learn(number, item.audio, whole=done)
+        for index, (number, item) in enumerate(self._items):
+            done = item.status != "in_progress" or self.model.sessions[number - 1].is_over
+            self.hearing.learn(index, bytes(item.audio), whole=done)
         assert self.call is not None
         heard = self.call.tape.heard
         for frame in heard[self._frames :]:
             self.hearing.hear(frame)
+            if frame.frame == self.comfort:
+                self.tell("comfort", "One moment please.")
         self._frames = len(heard)
 
     def spoken(self) -> list[Spoken]:
@@ -106,7 +112,7 @@ class Cast:
         place = self.hearing.latest
         if place is None:
             return False
-        session, item = self._items[place.item]
+        item = self._items[place.item][1]
         if item.status != "completed" or not line.endswith(self._text(place.item)):
             return False
         audible = self.hearing.audible(place.item)
@@ -139,6 +145,7 @@ class Cast:
         line.hang_up()  # the agent has not: every call ends, but nobody needs to wait for it here
 
     async def _say(self, line: Line, text: str) -> None:
+        self.before_words()
         start = trio.current_time()
         self.speaking = text
         self.tell("caller", text)

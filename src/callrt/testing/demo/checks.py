@@ -33,17 +33,22 @@ def comfort_in_time(
     """
     title = "Silence before the comfort line"
     limit = f"≤ {limit_ms} ms"
-    frames = [line[at : at + FRAME_BYTES] for at in range(0, len(line), FRAME_BYTES)]
-    first = next(number for number, frame in enumerate(frames) if is_audible(frame))
-    begins = [h.at for h in heard if h.at > lost_at and h.source == "stream" and h.frame == frames[first]]
+    first, frame = first_audible(line)
+    begins = [h.at for h in heard if h.at > lost_at and h.source == "stream" and h.frame == frame]
     if not begins:
         return Guarantee("G1", title, False, "it was not heard", limit), None
     sounds = [h.at + TICK_SECONDS for h in heard if h.at < begins[0] and is_audible(h.frame)]
     # The line's own silent lead-in is silence to the caller.
     silence = begins[0] - max(lost_at, max(sounds, default=lost_at))
     ms = max(0.0, silence * 1000)
-    span = (begins[0], begins[0] + (len(frames) - first) * TICK_SECONDS)
+    span = (begins[0], begins[0] + (len(line) // FRAME_BYTES - first) * TICK_SECONDS)
     return Guarantee("G1", title, ms <= limit_ms + 1e-6, f"{ms:.0f} ms", limit), span
+
+
+def first_audible(line: bytes) -> tuple[int, bytes]:
+    """Number and bytes of the first frame that a person would hear."""
+    frames = [line[at : at + FRAME_BYTES] for at in range(0, len(line), FRAME_BYTES)]
+    return next((number, frame) for number, frame in enumerate(frames) if is_audible(frame))
 
 
 def model_recovered(heard_at: Sequence[float], lost_at: float, limit_seconds: float) -> Guarantee:

@@ -17,7 +17,7 @@ def book_appointment(day: str, hour: int) -> str:
     return f"booked for {day} at {hour}"
 
 
-@tool(side_effects=True, timeout=1.5)
+@tool(side_effects=True, timeout=1)
 async def text_address() -> str:
     """Send the clinic's address to the caller as a text message."""
     _note("text message handed over")

@@ -67,7 +67,7 @@ EXCHANGES: Final = (
     Exchange(
         "way",
         "And where do I find you?",
-        "We are at twelve Harbour Street, right behind the old post office, two minutes from the market square.",
+        "We are at twelve Harbour Street, right behind the old post office, opposite the market.",
         strikes="carrier",
         at_ms=1800,
     ),
@@ -76,7 +76,7 @@ EXCHANGES: Final = (
         "Do I have to bring anything?",
         "Yes, please bring your insurance card, a list of all the medicines that you take, letters from other "
         "doctors, and if you have any, the pictures of earlier examinations.",
-        at_ms=2200,
+        at_ms=1700,
         interrupted=True,
     ),
     Exchange(

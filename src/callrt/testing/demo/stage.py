@@ -23,6 +23,7 @@ from callrt.testing.carrier import Alert, Carrier, Habits, PhoneCall, WebhookRec
 from callrt.testing.carrier_net import open_carrier, serve_rest
 from callrt.testing.carrier_tape import HeardFrame
 from callrt.testing.demo.cast import Cast, Said
+from callrt.testing.demo.checks import first_audible
 from callrt.testing.demo.hearing import Spoken
 from callrt.testing.demo.plot import AGENT_VOICE, Plot, say_as_caller
 from callrt.testing.demo.server import ACCOUNT_SID, API_KEY, AUTH_TOKEN, MODEL, Server
@@ -99,11 +100,11 @@ async def perform(plot: Plot, folder: Path, show: Show) -> Performance:
     def tell(kind: str, text: str) -> None:
         show.note(trio.current_time() - began, kind, text)
 
-    cast = Cast(plot, model, server, tell)
+    comfort = ComfortLibrary.load()["one_moment"]
+    cast = Cast(plot, model, server, tell, first_audible(comfort)[1])
     await _rehearse(plot)
     async with trio.open_nursery() as nursery:
         model_port = await _open(nursery, model.listen, "model")
-        model.report = lambda connection, line: tell("model", f"connection {connection}: {line}")
         try:
             async with open_carrier(
                 "", auth_token=AUTH_TOKEN, account_sid=ACCOUNT_SID, speak=_say, seed=f"demo/{plot.seed}"
@@ -119,7 +120,7 @@ async def perform(plot: Plot, folder: Path, show: Show) -> Performance:
                     audience.cancel_scope.cancel()
             cast.catch_up()
             tell("end", call.end_reason.replace("_", " "))
-            return await _gather(cast, call)
+            return await _gather(cast, call, comfort)
         finally:
             with trio.CancelScope(shield=True):
                 await server.kill()
@@ -166,7 +167,8 @@ def _say(text: str, language: str) -> bytes:
 async def _watch(cast: Cast, call: PhoneCall, show: Show, began: float) -> None:
     """Captions, faults as they strike, and the picture of the tree."""
     captions = _Captions(cast)
-    fired = 0
+    cast.before_words = captions.flush
+    model = _ModelNews(cast)
     async with httpx.AsyncClient(timeout=1.0, trust_env=False) as client, trio.open_nursery() as nursery:
         state = _State()
         nursery.start_soon(_look, cast, call.call_sid, client, state)
@@ -174,9 +176,7 @@ async def _watch(cast: Cast, call: PhoneCall, show: Show, began: float) -> None:
             await trio.sleep(PICTURE_SECONDS)
             cast.catch_up()
             captions.follow()
-            for event in cast.model.plan.fired[fired:]:
-                cast.tell("fault", _name_fault(event.fault.kind, event.fault.code, event.fault.status))
-            fired = len(cast.model.plan.fired)
+            model.follow()
             show.picture(
                 Picture(
                     trio.current_time() - began,
@@ -233,11 +233,48 @@ class _Captions:
         if quiet:
             self._tell()
 
+    def flush(self) -> None:
+        """Tell what there is now."""
+        self.follow()
+        self._tell()
+
     def _tell(self) -> None:
         rest = self.now.removeprefix(self._told).strip() if self.now.startswith(self._told) else self.now
         if rest:
             self.cast.tell("agent", rest)
         self._told = self.now
+
+
+@attrs.define
+class _ModelNews:
+    """Faults, sessions and tool calls at the model's end."""
+
+    cast: Cast
+    _fired: int = 0
+    _sessions: int = 0
+    _items: dict[str, None] = attrs.field(factory=dict)
+
+    def follow(self) -> None:
+        model, tell = self.cast.model, self.cast.tell
+        for event in model.plan.fired[self._fired :]:
+            tell("fault", _name_fault(event.fault.kind, event.fault.code, event.fault.status))
+        self._fired = len(model.plan.fired)
+        for session in model.sessions[self._sessions :]:
+            tell(
+                "recovered" if self._sessions else "model",
+                f"a model session begins, connection {session.connection}",
+            )
+            # What it is told of the past is no news.
+            self._items |= {item.id: None for item in session.conversation.items}
+        self._sessions = len(model.sessions)
+        for item in model.sessions[-1].conversation.items if model.sessions else ():
+            if item.kind == "message" or item.id in self._items:
+                continue
+            self._items[item.id] = None
+            if item.kind == "function_call":
+                tell("tool", f"{item.name} {item.arguments}")
+            else:
+                tell("tool", f"→ {item.output[:100]}")
 
 
 def _name_fault(kind: str, code: int, status: int) -> str:
@@ -268,7 +305,7 @@ def _describe(tell: Any, event: WireEvent | Alert | WebhookRecord) -> None:
 # -- afterwards ---------------------------------------------------------------------------------------------
 
 
-async def _gather(cast: Cast, call: PhoneCall) -> Performance:
+async def _gather(cast: Cast, call: PhoneCall, comfort: bytes) -> Performance:
     server, model = cast.server, cast.model
     async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
         with trio.move_on_after(SETTLE_SECONDS):
@@ -301,7 +338,7 @@ async def _gather(cast: Cast, call: PhoneCall) -> Performance:
         stream_losses=tuple(_ended_at(call, s.media.number) for s in call.streams if s.ending == "rst"),
         kills=tuple(cast.kills),
         revivals=tuple(cast.revivals),
-        comfort=ComfortLibrary.load()["one_moment"],
+        comfort=comfort,
         show=json.loads(shown),
         shown=shown,
         effects=tuple(server.effects),
