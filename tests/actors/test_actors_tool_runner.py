@@ -368,7 +368,7 @@ from callrt import tool, CallContext, ToolFailed
 @tool(killable=True)
 def add(a: int, b: int, ctx: CallContext) -> dict:
     print("noise on stdout")
-    return {"sum": a + b, "key": ctx.idempotency_key, "pid": os.getpid()}
+    return {"sum": a + b, "key": ctx.idempotency_key, "pid": os.getpid(), "who": [ctx.call_sid, ctx.caller, ctx.agent]}
 
 @tool(killable=True)
 def leaves() -> str:
@@ -410,6 +410,7 @@ async def in_process(made: Any, arguments: str = "{}") -> Outcome:
 async def test_killable_tool_runs_in_a_process_of_its_own(killable: dict[str, Any]) -> None:
     result = json.loads((await in_process(killable["add"], '{"a": 2, "b": 3}')).output)
     assert (result["sum"], result["key"]) == (5, "key")
+    assert result["who"] == ["CA1", "+15550100001", "front-desk"]
     assert result["pid"] != os.getpid()
 
 

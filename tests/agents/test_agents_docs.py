@@ -23,7 +23,7 @@ def test_code_blocks_of_the_page_run_in_order() -> None:
     book = names["book_appointment"]
     assert isinstance(book, Tool)
     arguments = book.parse('{"day": "monday", "time": "10:30"}')
-    facts = CallFacts("CA1", "front-desk", "+15550100001")
+    facts = CallFacts("CA1", "+15550100001", "front-desk")
     assert book.invoke(arguments, facts, "key") == names["find_booking"]("key") == "booked monday 10:30"
 
 

@@ -16,7 +16,7 @@ import callrt
 from callrt import CallContext, Tool, ToolError, tool
 from callrt.protocol.tools import BadArguments, CallFacts
 
-FACTS = CallFacts("CA1", "front-desk", "+15550100001")
+FACTS = CallFacts("CA1", "+15550100001", "front-desk")
 
 
 class Slot(msgspec.Struct):

@@ -31,7 +31,7 @@ def _carry_out(order: Order) -> Outcome:
         (tool,) = load_tools([order.path], Path(order.folder))
     except Exception as error:
         return failure(error)
-    call = CallFacts(order.call_sid, order.agent, order.caller, order.called)
+    call = CallFacts(order.call_sid, order.caller, order.agent, order.called)
     return in_this_thread(Job.of(tool, order.arguments, call, order.key), Progress())
 
 
