@@ -204,3 +204,17 @@ async def test_an_oversize_message_ends_the_socket_with_1009_on_both_ends(autoju
         with pytest.raises(TransportClosed) as caught:
             await client.receive()
         assert (caught.value.code, caught.value.by_peer) == (1009, True)
+
+
+async def test_abort_after_the_peers_close_hides_neither_its_last_words_nor_its_reason(autojump_clock):
+    """A writer finds the socket ended before the reader has read on: aborting must not rewrite history."""
+    async with socket_pair() as (client, server), trio.open_nursery() as nursery:
+        server.send_nowait("last words")
+        nursery.start_soon(server.aclose, 1011, "restart")
+        await trio.testing.wait_all_tasks_blocked()
+        assert not client.send_nowait("too late")
+        client.abort()
+        assert await client.receive() == "last words"
+        with pytest.raises(TransportClosed) as caught:
+            await client.receive()
+        assert (caught.value.code, caught.value.reason, caught.value.by_peer) == (1011, "restart", True)

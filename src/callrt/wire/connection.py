@@ -178,8 +178,13 @@ class WebSocketTransport:
             self.abort()
 
     def abort(self) -> None:
-        """Drop the socket at once; the reader gets :class:`TransportClosed`. No checkpoint."""
-        if self._end is None:
+        """Drop the socket at once; the reader gets :class:`TransportClosed`. No checkpoint.
+
+        If the peer has closed already, the reader still gets what it said before and why it closed.
+        """
+        if self._end is None and self._connection is not None and self._connection.closed is not None:
+            self._ended_by_peer()
+        elif self._end is None:
             self._end = _End(None, "aborted", by_peer=False)
         self._scope.cancel()
 
