@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format bench-supervision mutants conformance clean help
+.PHONY: demo test crash lint format bench-supervision mutants conformance clean help
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -28,6 +28,10 @@ lint: $(STAMP) ## style, types and the layers' law
 test: lint ## lint, then every test, on two cores
 	@echo "callrt: tests"
 	@$(BIN)/pytest -n 2 --dist worksteal
+
+crash: $(STAMP) ## kill -9 at 200 instants of a call, with real processes; under 5 minutes on two cores
+	@echo "callrt: 200 calls, each killed at another instant"
+	@CALLRT_CRASH_INSTANTS=200 $(BIN)/pytest tests/crash -q -n 5 --dist worksteal
 
 format: $(STAMP) ## let ruff write what it can
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
