@@ -178,14 +178,19 @@ def test_details_are_for_hover_focus_and_screen_readers_alike() -> None:
     [
         ((), "Nothing measured"),
         ((None,), "Nothing measured"),
-        ((True, None), "Guarantee held"),
-        ((True, True), "2 of 2 guarantees held"),
+        ((True, None), "1 guarantee held"),
+        ((True, True), "2 guarantees held"),
         ((True, False), "G2 broken"),
     ],
 )
 def test_verdict_says_what_was_measured_and_no_more(held: tuple[bool | None, ...], says: str) -> None:
     lines = tuple(Guarantee(f"G{n + 1}", "", value) for n, value in enumerate(held))
     assert says in Page(render(attrs.evolve(STORY, guarantees=lines))).text
+
+
+def test_verdict_counts_a_guarantee_once_however_many_figures_it_has() -> None:
+    lines = (Guarantee("G1", "", True), Guarantee("G1", "", True), Guarantee("G2", "", True))
+    assert "2 guarantees held, by 3 figures" in Page(render(attrs.evolve(STORY, guarantees=lines))).text
 
 
 HOSTILE = (

@@ -15,15 +15,16 @@ def icon(name: str) -> str:
 
 
 def verdict(story: Story) -> tuple[str, str]:
-    """A class and a sentence."""
+    """A class and a sentence. One guarantee may have several figures: it is counted once."""
     tested = [g for g in story.guarantees if g.held is not None]
-    broken = [g for g in tested if not g.held]
+    names = list(dict.fromkeys(g.name for g in tested))
+    broken = list(dict.fromkeys(g.name for g in tested if not g.held))
     if broken:
-        names = ", ".join(g.name for g in broken)
-        return "broken", f"{names} broken"
-    if not tested:
+        return "broken", f"{', '.join(broken)} broken"
+    if not names:
         return "open", "Nothing measured"
-    return "held", f"{len(tested)} of {len(tested)} guarantees held" if len(tested) > 1 else "Guarantee held"
+    figures = f", by {len(tested)} figures" if len(tested) > len(names) else ""
+    return "held", f"{len(names)} guarantee{'s' if len(names) > 1 else ''} held{figures}"
 
 
 def subtitle(story: Story) -> str:
