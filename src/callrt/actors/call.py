@@ -317,6 +317,10 @@ class Call:
             self.line.report("error", f"the call's actors gave up ({type(group.exceptions[0]).__name__})")
         if not self.ended.is_set() and not self.line.over.is_set():
             self._tree_over = True
+            # A model that refuses is quicker than the carrier's stream: the caller is told all the same. One who
+            # does not come (back) is the director's to notice.
+            while self.line.stream is None:
+                await self.line.stream_ready.wait()
             self.conduct.gave_up(outcome)
             self.line.director_wake.set()
 
