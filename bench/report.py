@@ -1,0 +1,115 @@
+"""Results as a table and as a picture, without any library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Rows = Sequence[Mapping[str, Any]]
+
+COLUMNS = (
+    ("program", "program"),
+    ("calls", "calls"),
+    ("cpu_ms_per_call_second", "CPU ms per call-s"),
+    ("up_p99_ms", "up p99 ms"),
+    ("down_p99_ms", "down p99 ms"),
+    ("barge_in_p99_ms", "barge-in p99 ms"),
+    ("starved_ms", "starved ms"),
+    ("lost_up_frames", "lost frames"),
+    ("memory_kb_per_call", "kB per call"),
+    ("generator_cpu_percent", "generator CPU %"),
+)
+COLOURS = ("#0b6e4f", "#c0392b", "#2c5f9e", "#8e6bbf", "#b7791f", "#555555")
+
+
+def table(rows: Rows) -> str:
+    """GitHub's Markdown."""
+    lines = ["| " + " | ".join(title for _, title in COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    for row in rows:
+        cells = ["" if row.get(key) is None else str(row[key]) for key, _ in COLUMNS]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(rows: Rows, bound_ms: float) -> str:
+    """Two panels as SVG: processor time per call-second, and added latency, both over the number of calls."""
+    programs = list(dict.fromkeys(row["program"] for row in rows))
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(programs)}
+    panels = (
+        ("CPU per call-second, ms", lambda row: row["cpu_ms_per_call_second"], None),
+        ("added latency p99 (the worse way), ms", _latency, bound_ms),
+    )
+    body = []
+    for index, (title, value, bound) in enumerate(panels):
+        body.append(_panel(rows, programs, colours, title, value, bound, 60 + index * 460))
+    for index, name in enumerate(programs):
+        x = 60 + index * 170
+        body.append(f'<rect x="{x}" y="368" width="12" height="12" fill="{colours[name]}"/>')
+        body.append(f'<text x="{x + 18}" y="379">{name}</text>')
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="960" height="400" viewBox="0 0 960 400" '
+        'font-family="sans-serif" font-size="12"><rect width="960" height="400" fill="white"/>\n'
+        + "\n".join(body)
+        + "\n</svg>\n"
+    )
+
+
+def _latency(row: Mapping[str, Any]) -> float | None:
+    both = [row[key] for key in ("up_p99_ms", "down_p99_ms") if row[key] is not None]
+    return max(both) if both else None
+
+
+def _panel(
+    rows: Rows,
+    programs: Sequence[str],
+    colours: Mapping[str, str],
+    title: str,
+    value: Any,
+    bound: Any,
+    left: int,
+) -> str:
+    width, top, height = 380, 40, 280
+    points = {
+        name: [(row["calls"], value(row)) for row in rows if row["program"] == name and value(row)]
+        for name in programs
+    }
+    flat = [point for line in points.values() for point in line]
+    if not flat:
+        return ""
+    xs, ys = [x for x, _ in flat], [y for _, y in flat]
+    x0, x1 = math.log(min(xs) * 0.9), math.log(max(xs) * 1.1)
+    y0, y1 = math.log(min(ys) * 0.8), math.log(max(*ys, bound or 0) * 1.25)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return (
+            left + (math.log(x) - x0) / (x1 - x0) * width,
+            top + height - (math.log(y) - y0) / (y1 - y0) * height,
+        )
+
+    out = [f'<text x="{left}" y="26" font-weight="bold">{title}</text>']
+    out.append(f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="none" stroke="#999"/>')
+    for x in sorted(set(xs)):
+        px, _ = at(x, ys[0])
+        out.append(f'<text x="{px:.0f}" y="{top + height + 16}" text-anchor="middle">{x}</text>')
+    for y in _ticks(min(ys) * 0.8, max(*ys, bound or 0) * 1.25):
+        _, py = at(xs[0], y)
+        out.append(f'<line x1="{left}" x2="{left + width}" y1="{py:.0f}" y2="{py:.0f}" stroke="#eee"/>')
+        out.append(f'<text x="{left - 6}" y="{py + 4:.0f}" text-anchor="end">{y:g}</text>')
+    if bound:
+        _, py = at(xs[0], bound)
+        out.append(
+            f'<line x1="{left}" x2="{left + width}" y1="{py:.0f}" y2="{py:.0f}" stroke="#c00" stroke-dasharray="5"/>'
+        )
+    for name, line in points.items():
+        path = " ".join(f"{px:.1f},{py:.1f}" for px, py in (at(x, y) for x, y in sorted(line)))
+        out.append(f'<polyline points="{path}" fill="none" stroke="{colours[name]}" stroke-width="2"/>')
+        for x, y in line:
+            px, py = at(x, y)
+            out.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3" fill="{colours[name]}"/>')
+    return "\n".join(out)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    steps = [m * 10.0**e for e in range(-2, 5) for m in (1, 2, 5)]
+    return [step for step in steps if low <= step <= high]
