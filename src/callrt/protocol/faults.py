@@ -104,6 +104,11 @@ def of_error(error_type: str, code: str) -> FaultKind | None:
     return FaultKind.REQUEST_REJECTED
 
 
+def ends_session(kind: FaultKind | None) -> bool:
+    """Does an ``error`` of this kind mean that the session cannot go on?"""
+    return kind in (FaultKind.MODEL_ACCOUNT, FaultKind.MODEL_REFUSED, FaultKind.MODEL_EXPIRED)
+
+
 def of_failed_reply(error_type: str, code: str) -> FaultKind:
     """A reply that ended as ``failed``."""
     if ACCOUNT_CODES & {error_type, code}:

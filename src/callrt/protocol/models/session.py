@@ -29,6 +29,7 @@ from callrt.protocol import faults
 from callrt.protocol.faults import FaultKind
 from callrt.protocol.models import effects as fx
 from callrt.protocol.models import events as ev
+from callrt.protocol.models.handshake import Handshake
 from callrt.protocol.models.opening import CONTINUE_NOTE, Opening
 from callrt.protocol.models.session_values import (
     Failures,
@@ -36,7 +37,6 @@ from callrt.protocol.models.session_values import (
     Reply,
     Requests,
     SessionLimits,
-    wrong_format,
 )
 from callrt.protocol.turn import Turn, TurnInput, TurnState
 
@@ -58,8 +58,6 @@ class ModelSession:
     caller_talking: bool = False
     dropped_audio_bytes: int = 0
     """Audio of muted replies."""
-    _phase_deadline: float = math.inf
-    _awaited_item: str | None = None
     _reply: Reply | None = None
     _dead_replies: dict[str, None] = attrs.field(factory=dict)
     _with_audio: dict[str, int] = attrs.field(factory=dict)
@@ -73,11 +71,12 @@ class ModelSession:
     _digit_at: float = math.inf
     _failures: Failures = attrs.field(init=False)
     _requests: Requests = attrs.field(init=False)
+    _handshake: Handshake = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._phase_deadline = self.started_at + self.limits.open_seconds
         self._failures = Failures(self.limits)
         self._requests = Requests(self.number)
+        self._handshake = Handshake(self.opening, self._requests, self.limits, self.started_at)
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -87,7 +86,7 @@ class ModelSession:
         if self.phase is Phase.OVER:
             return math.inf
         if self.phase is not Phase.LIVE:
-            return self._phase_deadline
+            return self._handshake.deadline
         due = min(self._retry_at, self._digit_at)
         if self._model_owes():
             limit = self.limits.stall_seconds
@@ -115,15 +114,11 @@ class ModelSession:
         """One event in, effects out. Never raises for anything a peer can send."""
         if self.phase is Phase.OVER:
             return []
+        if self.phase is not Phase.LIVE and not isinstance(event, ev.ModelError):
+            return self._open(self._handshake.handle(event, now), now)
         if isinstance(event, ev.ReplyAudio):  # the one that comes often
             return self._on_audio(event, now)
         match event:
-            case ev.SessionCreated():
-                return self._on_created(now)
-            case ev.SessionUpdated():
-                return self._on_updated(event, now)
-            case ev.ItemAdded():
-                return self._on_item_added(event, now)
             case ev.SpeechStarted():
                 return self._on_speech_started(event, now)
             case ev.SpeechStopped():
@@ -170,49 +165,18 @@ class ModelSession:
 
     # -- opening ---------------------------------------------------------------------------------------
 
-    def _on_created(self, now: float) -> Effects:
-        if self.phase is not Phase.OPENING:
-            return []
-        self.phase = Phase.CONFIGURING
-        self._phase_deadline = now + self.limits.open_seconds
-        by_itself = not self.opening.replay
-        return [self._requests.send(attrs.evolve(self.opening.configure, answer_by_itself=by_itself))]
-
-    def _on_updated(self, event: ev.SessionUpdated, now: float) -> Effects:
-        if self.phase is not Phase.CONFIGURING:
-            return []
-        wrong = wrong_format(event, self.opening.configure.audio_format)
-        if wrong:
-            # Playing another encoding as ours is loud noise in the caller's ear.
-            return self._fail(FaultKind.MODEL_REFUSED, f"audio_format {wrong}")
-        out: Effects = [self._requests.send(command) for command in self.opening.replay]
-        awaited = self.opening.last_item
-        if awaited is None:
-            return out + self._go_live(now)
-        self.phase = Phase.REPLAYING
-        self._awaited_item = awaited
-        self._phase_deadline = now + self.limits.replay_seconds
-        return out
-
-    def _on_item_added(self, event: ev.ItemAdded, now: float) -> Effects:
-        if self.phase is Phase.REPLAYING and event.item_id == self._awaited_item:
-            return self._go_live(now)
-        return []
-
-    def _go_live(self, now: float) -> Effects:
-        self.phase = Phase.LIVE
-        self._awaited_item = None
-        out: Effects = []
-        if self.opening.replay:
-            out.append(self._requests.send(attrs.evolve(self.opening.configure, answer_by_itself=True)))
-        out.append(fx.WentLive())
+    def _open(self, effects: Effects, now: float) -> Effects:
+        """Carry on from a step of the handshake."""
+        self.phase = self._handshake.phase
+        if self.phase is not Phase.LIVE:
+            return effects
         if self.opening.first is not None:
-            out += self._ask(self.opening.first, now)
-        elif self.opening.owed:
+            return effects + self._ask(self.opening.first, now)
+        if self.opening.owed:
             # The caller spoke while nobody listened: his own words, sent now, will call for the reply.
             self.turn.feed(TurnInput.REPLY_REQUESTED)
             self._owe(now)
-        return out
+        return effects
 
     # -- the caller ------------------------------------------------------------------------------------
 
@@ -437,29 +401,22 @@ class ModelSession:
             if isinstance(request, ev.RequestReply) and not self.caller_talking and self._reply is not None:
                 self._wanted = request
             return []
-        if event.code == "item_create_duplicate_item_id" and self.phase is Phase.REPLAYING:
-            item = getattr(request, "item_id", None)
-            return self._go_live(now) if item == self._awaited_item else []
+        if self.phase is not Phase.LIVE and not faults.ends_session(kind):
+            return self._open(self._handshake.rejected(request, detail, event.param or detail), now)
         if kind is None:
             return []
-        if kind in (FaultKind.MODEL_ACCOUNT, FaultKind.MODEL_REFUSED, FaultKind.MODEL_EXPIRED):
+        if faults.ends_session(kind):
             return self._fail(kind, detail)
-        if isinstance(request, ev.Configure) and self.phase is Phase.CONFIGURING:
-            return self._fail(FaultKind.MODEL_REFUSED, f"configuration {event.param or detail}")
         if isinstance(request, ev.RequestReply) and self._reply is None:
             return self._retry(FaultKind.REPLY_FAILED, detail, spoke=False, now=now)
-        if self.phase is Phase.REPLAYING and getattr(request, "item_id", None) == self._awaited_item:
-            return [fx.Noticed(kind, detail), *self._go_live(now)]
         return [fx.Noticed(kind, detail)]
 
     def tick(self, now: float) -> Effects:
         """Time has passed. Cheap when nothing is due."""
         if now < self.deadline:
             return []
-        if self.phase in (Phase.OPENING, Phase.CONFIGURING):
-            return self._fail(FaultKind.MODEL_STALLED, self.phase.value)
-        if self.phase is Phase.REPLAYING:
-            return self._go_live(now)
+        if self.phase is not Phase.LIVE:
+            return self._open(self._handshake.tick(now), now)
         if now >= self._retry_at:
             return self._ask(ev.RequestReply(), now)
         if now >= self._digit_at:
