@@ -6,8 +6,10 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import os
 import random
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -31,9 +33,11 @@ from callrt.supervision import (
 )
 from callrt.supervision.determinism import simulate
 from callrt.supervision.supervisor import SupervisorBase
+from callrt.supervision.watchdog import task_stacks
 
 SEEDS = 20
 STEPS_MAX = 1_000_000
+IDLE_ROUNDS_MAX = 1_000
 
 
 @attrs.frozen
@@ -47,16 +51,26 @@ class Line:
 
 
 class StepLimit(trio.abc.Instrument):
-    """A run that spins fails instead of hanging."""
+    """A run that spins, or that waits for nothing, fails instead of hanging."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.steps = 0
+        self.idle_rounds = 0
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self.steps += 1
+        self.idle_rounds = 0
         if self.steps == self.limit:
             signal.raise_signal(signal.SIGINT)
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.idle_rounds += 1
+        if self.idle_rounds == IDLE_ROUNDS_MAX:  # every task waits and no deadline is left to jump to
+            signal.raise_signal(signal.SIGINT)
+        elif self.idle_rounds == 2 * IDLE_ROUNDS_MAX:  # not even an interrupt moves it
+            sys.stderr.write("a simulated run waits for ever; its tasks:\n" + task_stacks())
+            os._exit(1)
 
 
 class World:

@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 import trio
-from supervision_world import STRATEGIES
+from supervision_world import STRATEGIES, StepLimit
 
 from callrt.supervision import ChildSpec, Supervisor, SupervisorDown
 from callrt.supervision.determinism import simulate
 from callrt.supervision.errors import NotFound
 
 POINTS_MIN = 20_000
+STEPS_MAX = 20_000
+"""A run of the story takes about 60."""
 CANCEL_SEEDS = range(24)
 RAISE_SEEDS = range(12)
 TERMINATE_SEEDS = range(10)
@@ -163,7 +165,7 @@ def play(
 ) -> tuple[Tree, int]:
     tree = Tree(strategy)
     at = At(step, arrange(tree))
-    simulate(tree.story, seed=seed, instruments=[at])
+    simulate(tree.story, seed=seed, instruments=[at, StepLimit(STEPS_MAX)])
     return tree, at.steps
 
 

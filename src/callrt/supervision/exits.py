@@ -36,9 +36,7 @@ class Reason:
     """Type names of the exceptions inside groups, in order; for a bare exception its own."""
 
     def __str__(self) -> str:
-        if not self.type:
-            return self.kind
-        return f"{self.kind}: {self.type}: {self.message}" if self.message else f"{self.kind}: {self.type}"
+        return ": ".join(part for part in (self.kind, self.type, self.message) if part)
 
     @property
     def abnormal(self) -> bool:
