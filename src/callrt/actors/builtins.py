@@ -43,6 +43,12 @@ class Builtins:
             # A call that is about to end needs no further reply.
             link.tool_output(call_id, output, reply=output not in (ENDING, CONNECTING))
 
+    def on_filler(self, text: str) -> None:
+        """A tool takes long: the agent says so in its own voice, if its session is there and it is not speaking."""
+        link = self._line.link
+        if link is not None and self._line.voice.silent:
+            link.filler(text)
+
     def taken_back(self) -> None:
         """The caller spoke; a wish that was not carried out is void."""
         self._line.active_at = trio.current_time()

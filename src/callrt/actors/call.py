@@ -89,8 +89,12 @@ class Call:
             ),
             can_transfer=plan.agent.transfer_to is not None,
         )
+        # Idempotency keys name the turn: it has to mean the same in every process.
+        self.line.turn.number = sum(said.role == "caller" for said in state.lines)
         if recovered:
             self.conduct.asked(now)
+            # Tools know a request by its turn: turns are counted on from where the dead process was.
+            self.line.turn.number = sum(said.role == "caller" for said in state.lines)
         if owes_first_word(plan, state):
             # Before the first session is there: a caller who waits for a greeting waits for a reply.
             self.line.turn.state = TurnState.REPLY_OWED
@@ -102,7 +106,7 @@ class Call:
             journal=self.log,
             settings=resilience,
             on_output=self.builtins.on_output,
-            on_filler=lambda text: None,
+            on_filler=self.builtins.on_filler,
             builtins=self.builtins.specs(),
             on_builtin=self.builtins.use,
             facts=ports.observe,

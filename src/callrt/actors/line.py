@@ -102,6 +102,9 @@ class LinkPort:
     def tool_output(self, call_id: str, output: str, *, reply: bool) -> None:
         raise NotImplementedError
 
+    def filler(self, text: str) -> None:
+        raise NotImplementedError
+
 
 @attrs.define(eq=False)
 class Line:

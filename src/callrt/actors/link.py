@@ -17,6 +17,7 @@ from callrt.policy import facts
 from callrt.protocol.ear import Ear
 from callrt.protocol.models import effects as fx
 from callrt.protocol.models import events as ev
+from callrt.protocol.models.opening import say_exactly
 from callrt.protocol.models.session import ModelSession
 from callrt.protocol.records import CallerSaid, ModelSessionOpened
 from callrt.protocol.uplink import BYTES_PER_MS
@@ -61,6 +62,10 @@ class ModelLink(LinkPort):
 
     def tool_output(self, call_id: str, output: str, *, reply: bool) -> None:
         self._guarded(lambda now: self.session.tool_output(call_id, output, now, reply=reply))
+
+    def filler(self, text: str) -> None:
+        request = say_exactly(self.line.plan.agent.instructions, text, purpose="filler")
+        self._guarded(lambda now: self.session.request(request, now))
 
     def played_out(self) -> None:
         self.session.played_out()

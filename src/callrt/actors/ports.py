@@ -15,8 +15,8 @@ import attrs
 
 from callrt.actors.gate import AccountGate
 from callrt.actors.log import JournalPort
-from callrt.actors.tool_runner import ThreadRunner, ToolRunner
 from callrt.actors.pulse import Pulse
+from callrt.actors.tool_runner import ThreadRunner, ToolRunner
 from callrt.policy.facts import Fact
 from callrt.policy.settings import AgentSettings, ModelSettings, Resilience
 from callrt.protocol.carriers.events import CarrierCommand, CarrierEvent

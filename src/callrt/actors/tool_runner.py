@@ -27,6 +27,7 @@ import attrs
 import msgspec
 import trio
 
+from callrt.actors.tool_exit import guarded
 from callrt.actors.tool_reaper import Reapable, Reaper
 from callrt.protocol.models.events import ToolSpec
 from callrt.protocol.tools import OUTPUT_BYTES_MAX, CallFacts, ToolFailed, cut, error_output
@@ -180,7 +181,8 @@ class ThreadedRun:
             if self._given_up:
                 return Outcome("", "abandoned", started=False)
             self._progress.started = True
-        return self.reapable.guard(lambda: conclude(self._work), lambda: Outcome("", "abandoned"))
+        with guarded():
+            return self.reapable.guard(lambda: conclude(self._work), lambda: Outcome("", "abandoned"))
 
     def _work(self) -> object:
         value = self._job.work()

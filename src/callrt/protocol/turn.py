@@ -66,6 +66,7 @@ TRANSITIONS: dict[TurnState, dict[TurnInput, TurnState]] = {
     },
     _S.AGENT_SPEAKING: {
         _I.SPEECH_STARTED: _S.CALLER_SPEAKING,
+        _I.REPLY_REQUESTED: _S.REPLY_OWED,
         _I.REPLY_ENDED: _S.AGENT_FINISHING,
         _I.REPLY_ENDED_SILENT: _S.IDLE,
         _I.TOOL_STARTED: _S.TOOL_RUNNING,

@@ -33,8 +33,14 @@ class Opening:
 
 
 def greeting_request(instructions: str, greeting: str) -> ev.RequestReply:
-    """The agent speaks first. A reply's instructions replace the session's: these repeat them."""
-    text = (
-        f'{instructions}\n\nThe caller has just been connected. Greet the caller: say exactly: "{greeting}"'
+    """The agent speaks first."""
+    return say_exactly(f"{instructions}\n\nThe caller has just been connected.", greeting, purpose="greeting")
+
+
+def say_exactly(instructions: str, text: str, *, purpose: str) -> ev.RequestReply:
+    """These words and no others. A reply's instructions replace the session's: these repeat them."""
+    quoted = text.replace('"', "'")
+    return ev.RequestReply(
+        instructions=f'{instructions}\n\nSay now to the caller, and say exactly: "{quoted}"',
+        metadata={"purpose": purpose},
     )
-    return ev.RequestReply(instructions=text, metadata={"purpose": "greeting"})

@@ -319,6 +319,7 @@ class ModelSession:
 
     def _end_reply(self, spoke: bool) -> None:
         if self._pending_tools:
+            self.turn.feed(TurnInput.TOOL_STARTED)
             self._settle()
             return
         if not self.caller_talking:
