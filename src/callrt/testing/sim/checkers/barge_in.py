@@ -1,0 +1,65 @@
+"""G4: the caller interrupts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from callrt.testing.carrier import Drop
+from callrt.testing.sim import case as sim
+from callrt.testing.sim.checkers.verdicts import PROCESS, Checked, Finding, Violation
+from callrt.testing.sim.history import FRAME_MS, History
+
+
+def clear_is_at_once(history: History) -> Iterator[Finding]:
+    """``clear`` is written within 20 ms of the model's speech-started event, if the agent was being heard."""
+    latency = history.case.latency
+    clears = [event.at for event in history.call.wire if not event.sent and event.kind == "clear"]
+    for session in history.sessions:
+        for said in session.said:
+            if said.event["type"] != "input_audio_buffer.speech_started":
+                continue
+            known = said.at + latency
+            written = known + latency
+            if not history.streaming(known - 0.2, written + 0.3) or _disturbed(history, known):
+                continue
+            if session.lost is not None or (session.ended is not None and said.at + latency > history.over_at):
+                pass
+            speaking = any(word.began < written < word.ended - 0.1 for word in history.words)
+            if not speaking or written + 0.1 > history.over_at:
+                continue
+            if any(known - 0.001 <= at <= written + 0.021 for at in clears):
+                yield Checked("G4")
+            else:
+                yield Violation("G4", "clear_is_at_once", f"no clear by {written + 0.02 - history.placed_at:.2f} s")
+
+
+def truncation_is_true(history: History) -> Iterator[Finding]:
+    """The model is told what was heard: at most 20 ms more, at most 600 ms less."""
+    if history.faults(Drop, sim.Pause, sim.Repeat, *PROCESS):
+        return
+    for number, session in enumerate(history.sessions):
+        for at, item_id, told_ms in session.truncations:
+            item = next((each for each in session.spoken if each.id == item_id), None)
+            if item is None or not item.audio:
+                continue
+            heard_ms = _heard_ms(history, number, session.spoken.index(item), at)
+            slack = 2 * history.case.latency * 1000
+            if heard_ms - 600 - slack <= told_ms <= heard_ms + 20 + FRAME_MS:
+                yield Checked("G4")
+            elif heard_ms >= 0:
+                yield Violation("G4", "truncation_is_true", f"told {told_ms} ms, heard {heard_ms} ms")
+
+
+def _heard_ms(history: History, session: int, index: int, at: float) -> int:
+    wanted = f"item {session} {index}"
+    heard = 0
+    for when, place in history._frames_heard():
+        if place.source == wanted and when <= at + 0.5:
+            heard = max(heard, (place.frame + 1) * FRAME_MS)
+    return heard
+
+
+def _disturbed(history: History, at: float) -> bool:
+    return any(
+        at - 8.0 <= struck.at <= at + 1.0 for struck in history.faults(Drop, sim.Pause, sim.Repeat, *PROCESS)
+    )
