@@ -62,6 +62,26 @@ def model_recovered(heard_at: Sequence[float], lost_at: float, limit_seconds: fl
     return Guarantee("G1", title, seconds <= limit_seconds, f"{seconds:.2f} s", limit)
 
 
+def stream_returned(lost_at: float, begins: Sequence[float], limit_seconds: float) -> Guarantee:
+    """G2: from the loss of a stream to the start of the next."""
+    title = "The carrier's stream is back"
+    limit = f"≤ {limit_seconds:g} s"
+    after = [at for at in begins if at > lost_at]
+    if not after:
+        return Guarantee("G2", title, False, "it never came back", limit)
+    seconds = min(after) - lost_at
+    return Guarantee("G2", title, seconds <= limit_seconds, f"after {seconds * 1000:.0f} ms", limit)
+
+
+def session_stayed(sessions: Sequence[int]) -> Guarantee:
+    """G2: the answer that the drop fell into was made by one session, which numbers it once."""
+    title = "The model does not notice"
+    figure = (
+        f"{len(sessions)} replies of {len(set(sessions))} session{'s' if len(set(sessions)) != 1 else ''}"
+    )
+    return Guarantee("G2", title, len(sessions) == 1, figure.replace("1 replies", "1 reply"), "1 reply")
+
+
 def heard_once(name: str, title: str, hearing: Hearing, items: Sequence[int]) -> Guarantee:
     """Audible frames of ``items`` that were heard more than once, or out of order."""
     twice = sum(len(times) - 1 for place, times in hearing.times.items() if place.item in items)
@@ -107,7 +127,7 @@ def words_once(name: str, title: str, line: str, pieces: Sequence[Sequence[str]]
         twice = max(twice, at - start)
         at = start + len(words)
     lost = len(want) - at
-    figure = f"{twice} words twice, {lost} lost"
+    figure = f"{twice} word{'s' if twice != 1 else ''} twice, {lost} lost"
     return Guarantee(name, title, twice <= WORDS_TWICE_MAX and lost == 0, figure, limit)
 
 
@@ -123,13 +143,13 @@ def clear_in_time(started: Sequence[float], clears: Sequence[float], limit_ms: f
         if not before:
             return Guarantee("G4", title, False, "a clear without a cause", limit)
         delays.append((at - max(before)) * 1000)
-    return Guarantee("G4", title, max(delays) <= limit_ms, f"{max(delays):.1f} ms", limit)
+    return Guarantee("G4", title, max(delays) <= limit_ms + 1e-6, f"{max(delays):.1f} ms", limit)
 
 
 def told_is_heard(spoken: Sequence[Spoken], heard_ms: Mapping[int, int]) -> Guarantee:
     """G4: ``audio_end_ms`` as the model was told, against what was heard of the item at the caller's ear."""
-    title = "What the model is told of an interruption"
-    limit = f"-{TOLD_BELOW_MS} to +{TOLD_ABOVE_MS} ms of what was heard"
+    title = "What the model is told was heard"
+    limit = f"{TOLD_BELOW_MS} ms less to {TOLD_ABOVE_MS} ms more"
     told = {n: item.truncated_ms for n, item in enumerate(spoken) if item.truncated_ms is not None}
     if not told:
         return Guarantee("G4", title, False, "it was told nothing", limit)
@@ -179,7 +199,7 @@ def revived(
     show: Mapping[str, Any], kills: int, gap_seconds: float | None, said_before: Sequence[str]
 ) -> Guarantee:
     """G3: after the process died the journal has everything the caller said before, and the agent spoke again."""
-    title = "Killed process: the caller hears the agent again"
+    title = "The agent speaks on after kill -9"
     limit = "one transcript"
     lines = [_plain(line["text"]) for line in show["transcript"] if line["role"] == "caller"]
     forgotten = [text for text in said_before if _plain(text) not in lines]

@@ -42,6 +42,8 @@ class Exchange:
     at_ms: int = 0
     """Where in the answer it strikes, or the next caller interrupts."""
     tool: Calling | None = None
+    effect: str = ""
+    """What the tool does to the world, in the words of ``clinic_tools.py``."""
     sorry: str = ""
     """The answer when the tool has failed."""
     interrupted: bool = False
@@ -86,6 +88,7 @@ EXCHANGES: Final = (
         strikes="process",
         at_ms=1500,
         tool=Calling("book_appointment", '{"day": "Tuesday", "hour": 10}'),
+        effect="booked Tuesday 10",
     ),
     Exchange(
         "text",
@@ -93,6 +96,7 @@ EXCHANGES: Final = (
         "Done, you have it on your telephone now.",
         strikes="tool",
         tool=Calling("text_address"),
+        effect="text message handed over",
         sorry="I am sorry, I cannot tell whether the message went out. Your appointment stands.",
     ),
     Exchange(

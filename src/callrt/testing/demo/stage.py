@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from callrt.testing.demo.hearing import Spoken
 from callrt.testing.demo.plot import AGENT_VOICE, Plot, say_as_caller
 from callrt.testing.demo.server import ACCOUNT_SID, API_KEY, AUTH_TOKEN, MODEL, Server
 from callrt.testing.demo.show import Picture, Show
+from callrt.testing.model_core import ModelOptions
 from callrt.testing.model_faults import FaultPlan
 from callrt.testing.model_server import PATH, EmulatedModel
 from callrt.testing.speech import synthesize
@@ -40,6 +41,10 @@ PICTURE_SECONDS = 0.2
 HABITS = Habits(webhook_attempts=40, webhook_retry_seconds=0.3)
 """Asks for a document again until its 15 s are over: what a load balancer in front of two processes does for a
 carrier that itself asks twice."""
+
+OPTIONS = ModelOptions(transcription_seconds=0.2)
+"""The caller's words are written down before the answer begins: a session that dies in its answer takes a
+transcript that was still to come along, and nobody else has it."""
 
 
 @attrs.frozen
@@ -78,7 +83,7 @@ class Performance:
     secrets: Mapping[str, str]
     missed: tuple[str, ...]
     exit_status: int
-    write_wav: Any = attrs.field(repr=False)
+    write_wav: Callable[[Path], None] = attrs.field(repr=False)
 
 
 async def perform(plot: Plot, folder: Path, show: Show) -> Performance:
@@ -90,6 +95,7 @@ async def perform(plot: Plot, folder: Path, show: Show) -> Performance:
     model = EmulatedModel(
         plot.brain(),
         AGENT_VOICE,
+        OPTIONS,
         plan=FaultPlan(plot.model_faults),
         api_key=API_KEY,
         models=frozenset({MODEL}),
@@ -268,7 +274,7 @@ class _ModelNews:
             self._items |= {item.id: None for item in session.conversation.items}
         self._sessions = len(model.sessions)
         for item in model.sessions[-1].conversation.items if model.sessions else ():
-            if item.kind == "message" or item.id in self._items:
+            if item.kind == "message" or item.id in self._items or item.status == "in_progress":
                 continue
             self._items[item.id] = None
             if item.kind == "function_call":
@@ -307,13 +313,7 @@ def _describe(tell: Any, event: WireEvent | Alert | WebhookRecord) -> None:
 
 async def _gather(cast: Cast, call: PhoneCall, comfort: bytes) -> Performance:
     server, model = cast.server, cast.model
-    async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
-        with trio.move_on_after(SETTLE_SECONDS):
-            while not await _is_idle(server, client):
-                await trio.sleep(0.1)
-        live = await server.live_calls(client)
-    await trio.sleep(0.1)  # the question about live calls had a socket of its own
-    files = server.files()
+    live, files = await _settled(server)
     shown = await server.show_call(call.call_sid)
     idle = server.idle_files
     status = await server.stop()
@@ -361,7 +361,17 @@ def _ended_at(call: PhoneCall, stream: int) -> float:
     return next(event.at for event in call.wire if event.kind == "ended" and event.stream == stream)
 
 
-async def _is_idle(server: Server, client: httpx.AsyncClient) -> bool:
-    live = await server.live_calls(client)
-    files = server.files()
-    return live == 0 and (files is None or server.idle_files is None or files <= server.idle_files)
+async def _settled(server: Server) -> tuple[float | None, int | None]:
+    """Live calls and descriptors of the server once both are as in an idle one, or when patience ends.
+
+    Descriptors are counted before each question: the question has one of its own.
+    """
+    deadline = trio.current_time() + SETTLE_SECONDS
+    async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
+        while True:
+            await trio.sleep(0.2)
+            files = server.files()
+            live = await server.live_calls(client)
+            is_idle = files is None or server.idle_files is None or files <= server.idle_files
+            if (live == 0 and is_idle) or trio.current_time() > deadline:
+                return live, files

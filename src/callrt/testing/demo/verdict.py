@@ -15,6 +15,8 @@ COMFORT_AFTER_MS = 300
 RECOVERY_SECONDS = 20.0
 """``model_give_up_seconds``: past that there is an apology and no recovery."""
 
+CARRIER_RETURN_SECONDS = 15.0
+
 
 def judge(seen: Performance) -> tuple[Guarantee, ...]:
     """Each guarantee that this play has put to the test."""
@@ -46,28 +48,25 @@ def _model(seen: Performance, hearing: Hearing) -> list[Guarantee]:
     comfort, _ = checks.comfort_in_time(seen.heard, lost_at, seen.comfort, COMFORT_AFTER_MS)
     exchange = _struck(seen, "model")
     items = items_of(seen.spoken, exchange.answer)
-    first = next(item for item in items if not seen.spoken[item].complete)
     after = [at for p, ats in hearing.times.items() if seen.spoken[p.item].session > 1 for at in ats]
     across = "across the loss of the model"
-    return (
-        [
-            comfort,
-            checks.model_recovered(after, lost_at, RECOVERY_SECONDS),
-            checks.heard_once("G1", f"Heard twice {across}", hearing, items),
-            checks.none_lost("G1", f"Never heard {across}", hearing, seen.spoken, items, ()),
-            checks.words_once(
-                "G1", "The cut answer, taken up again", exchange.answer, pieces(seen, hearing, items)
-            ),
-        ]
-        if first is not None
-        else []
-    )
+    said = pieces(seen, hearing, items)
+    return [
+        comfort,
+        checks.model_recovered(after, lost_at, RECOVERY_SECONDS),
+        checks.heard_once("G1", f"Heard twice {across}", hearing, items),
+        checks.none_lost("G1", f"Never heard {across}", hearing, seen.spoken, items, ()),
+        checks.words_once("G1", "The cut answer, taken up again", exchange.answer, said),
+    ]
 
 
 def _carrier(seen: Performance, hearing: Hearing) -> list[Guarantee]:
     items = items_of(seen.spoken, _struck(seen, "carrier").answer)
     across = "across the carrier's return"
+    begins = [event.at for event in seen.wire if event.kind == "start"]
     return [
+        checks.stream_returned(seen.stream_losses[0], begins, CARRIER_RETURN_SECONDS),
+        checks.session_stayed([seen.spoken[item].session for item in items]),
         checks.heard_once("G2", f"Heard twice {across}", hearing, items),
         checks.none_lost("G2", f"Never heard {across}", hearing, seen.spoken, items, ()),
     ]
@@ -94,7 +93,7 @@ def _tools(seen: Performance, hearing: Hearing) -> list[Guarantee]:
     for exchange in seen.plot.exchanges:
         if exchange.tool is None or exchange.tool.name == "end_call":
             continue
-        expected.append("booked Tuesday 10" if exchange.name == "book" else "text message handed over")
+        expected.append(exchange.effect)
         if exchange.sorry and seen.plot.broken(exchange):
             items = items_of(seen.spoken, exchange.sorry)
             words = [word for piece in pieces(seen, hearing, items) for word in piece]
