@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import errno
+import hashlib
+from functools import partial
 
 import pytest
 import trio
@@ -10,7 +13,7 @@ import trio.lowlevel
 import trio.testing
 from wire_helpers import RawPeer, accept_all, living_tasks
 
-from callrt.wire.limits import SocketLimits
+from callrt.wire.limits import CLIENT_LIMITS, SocketLimits
 from callrt.wire.transport import TransportClosed
 from callrt.wire.websocket import ConnectFailed, UpgradeRefused, accept, connect, connect_over, open_client
 
@@ -283,6 +286,32 @@ async def test_what_a_block_raises_comes_out_in_no_group():
                 scope.cancel()
                 await trio.sleep_forever()
         assert scope.cancelled_caught
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_error_is_not_held_up_by_a_peer_that_does_not_answer_the_close():
+    async def never_read(stream: trio.SocketStream) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += await stream.receive_some()
+        key = next(
+            line[19:] for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:")
+        )
+        accepted = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        await stream.send_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accepted + b"\r\n\r\n"
+        )
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, never_read, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        began = trio.current_time()
+        with pytest.raises(KeyError, match="mine"):
+            async with open_client(f"ws://127.0.0.1:{port}/"):
+                raise KeyError("mine")
+        assert trio.current_time() - began < CLIENT_LIMITS.close_timeout / 2
         nursery.cancel_scope.cancel()
 
 

@@ -32,6 +32,9 @@ Check = Callable[[str, Headers], "tuple[int, bytes] | None"]
 RECEIVE_BYTES = 16_384
 """Per read: a reply's audio comes in pieces of some kilobytes; the buffer is allocated anew each time."""
 
+CLOSE_AFTER_ERROR_SECONDS = 0.05
+"""Enough for a close frame to be written; a peer that has failed may never answer it."""
+
 
 class ConnectFailed(Exception):
     """There is no WebSocket, and nobody said why: worth another try."""
@@ -121,7 +124,8 @@ async def open_client(
     ssl_context: ssl.SSLContext | None = None,
     limits: SocketLimits = CLIENT_LIMITS,
 ) -> AsyncIterator[WebSocketTransport]:
-    """:func:`connect` for the length of a block; leaving it closes politely, a cancellation drops the socket.
+    """:func:`connect` for the length of a block; leaving it closes politely, a cancellation drops the socket, an
+    error waits for the peer only for a moment.
 
     What the block raises comes out as it is, in no group.
     """
@@ -130,6 +134,11 @@ async def open_client(
             transport = await connect(nursery, url, headers, ssl_context=ssl_context, limits=limits)
             try:
                 yield transport
+            except Exception:
+                # Something has gone wrong, and somebody waits to be told: the peer gets a close frame, no patience.
+                with trio.move_on_after(CLOSE_AFTER_ERROR_SECONDS):
+                    await transport.aclose()
+                raise
             finally:
                 await transport.aclose()
     except BaseExceptionGroup as group:
