@@ -93,8 +93,6 @@ class Call:
         self.line.turn.number = sum(said.role == "caller" for said in state.lines)
         if recovered:
             self.conduct.asked(now)
-            # Tools know a request by its turn: turns are counted on from where the dead process was.
-            self.line.turn.number = sum(said.role == "caller" for said in state.lines)
         if owes_first_word(plan, state):
             # Before the first session is there: a caller who waits for a greeting waits for a reply.
             self.line.turn.state = TurnState.REPLY_OWED
