@@ -11,12 +11,13 @@ import pytest
 import trio
 from actors_scenes import BOOK, BOOKED, play, saying
 
-from callrt.actors.tool_exit import guarded
+from callrt.actors.tool_exit import guarded, install
 from callrt.agents import tool
 
 
-@pytest.mark.parametrize("end", [lambda: os._exit(3), os.abort], ids=["_exit", "abort"])
+@pytest.mark.parametrize("end", [lambda: os._exit(3), lambda: os.abort()], ids=["_exit", "abort"])
 def test_tool_thread_cannot_end_the_process(end: Callable[[], None]) -> None:
+    install()
     seen: list[BaseException] = []
 
     def work() -> None:

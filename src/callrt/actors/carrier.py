@@ -10,9 +10,7 @@ from callrt.protocol.carriers import events as ev
 from callrt.protocol.faults import FaultKind
 from callrt.protocol.records import DigitReceived
 from callrt.supervision import Context
-from callrt.wire.transport import TransportClosed
-
-BATCH = 64
+from callrt.wire.transport import TransportClosed, deliver
 
 SECOND_LOOK = 0.5
 """After the media gap's limit: a process that was frozen finds the missing media in its socket."""
@@ -34,34 +32,27 @@ async def run_carrier(line: Line, ctx: Context[object], *, task_status: trio.Tas
 
 async def _listen(line: Line, stream: Stream) -> None:
     """Until this stream is no longer the line's."""
+
+    def sink(message: str | bytes) -> bool:
+        hear(line, stream, message)
+        return line.stream is stream
+
     while line.stream is stream:
-        deadline = stream.last_media_at + limits.CARRIER_STALLED_AFTER
-        message: str | bytes | None = None
+        last = stream.last_media_at
         try:
-            with trio.move_on_at(deadline):
-                message = await stream.transport.receive()
-            if message is None:
+            # One deadline for many frames: it is looked at again when it has passed, not moved with each frame.
+            with trio.move_on_at(last + limits.CARRIER_STALLED_AFTER):
+                await deliver(stream.transport, sink)
+            if stream.last_media_at == last:
                 with trio.move_on_after(SECOND_LOOK):
-                    message = await stream.transport.receive()
+                    await deliver(stream.transport, sink)
         except TransportClosed as closed:
             _closed(line, stream, closed)
             return
-        if message is None:
+        if line.stream is stream and stream.last_media_at == last:
             _lost(line, stream, FaultKind.CARRIER_STALLED, "stalled")
             stream.transport.abort()
             return
-        hear(line, stream, message)
-        for _ in range(BATCH):
-            if line.stream is not stream:
-                return
-            try:
-                message = stream.transport.receive_nowait()
-            except trio.WouldBlock:
-                break
-            except TransportClosed as closed:
-                _closed(line, stream, closed)
-                return
-            hear(line, stream, message)
 
 
 def hear(line: Line, stream: Stream, message: str | bytes) -> None:

@@ -6,6 +6,7 @@ in one of them must fell the model actor, not the caller of the method, so it is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -34,9 +35,11 @@ class ModelLink(LinkPort):
     transport: Transport
     codec: ModelCodec
     scope: trio.CancelScope
-    """Around the actor's wait for the socket; its deadline is the session's."""
+    """Around the actor's wait for the socket; its deadline is the link's."""
     base: int = 0
     """Uplink position of the session's millisecond 0."""
+    look_at: float = math.inf
+    """When the actor wants to look at the session anyway."""
     failed: fx.SessionFailed | None = None
     crash: Exception | None = None
     live: bool = False
@@ -99,7 +102,14 @@ class ModelLink(LinkPort):
     def perform(self, effects: Sequence[fx.Effect]) -> None:
         for effect in effects:
             self._one(effect)
-        self.scope.deadline = self.session.deadline
+        deadline = self.deadline
+        if deadline != self.scope.deadline:
+            self.scope.deadline = deadline
+
+    @property
+    def deadline(self) -> float:
+        """Clock time until which the actor may wait for the socket."""
+        return min(self.session.deadline, self.look_at)
 
     def _one(self, effect: fx.Effect) -> None:
         line = self.line

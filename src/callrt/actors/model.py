@@ -23,11 +23,11 @@ from callrt.protocol.models.session import ModelSession, SessionLimits
 from callrt.protocol.records import ModelSessionEnded
 from callrt.protocol.uplink import BYTES_PER_MS
 from callrt.supervision import Context, GiveUp
-from callrt.wire.transport import Transport, TransportClosed
+from callrt.wire.transport import Transport, TransportClosed, deliver
 from callrt.wire.websocket import ConnectFailed, UpgradeRefused
 
-BATCH = 64
-"""Messages handled before others get a turn: a reply in a burst must not starve another call."""
+RENEWAL_LOOK = 1.0
+"""Seconds between two looks for a quiet moment, when a session is to be renewed."""
 
 RENEWED = "renewed"
 
@@ -123,38 +123,29 @@ class _Session:
         line.link = link
         renew_at = opened_at + line.plan.resilience.model_rotate_minutes * 60
         while True:
-            deadline = session.deadline
             if renew_at < math.inf and trio.current_time() >= renew_at:
                 if session.live and not session.busy and line.voice.silent:
                     raise _Renew
-                deadline = min(deadline, trio.current_time() + 1.0)
+                link.look_at = trio.current_time() + RENEWAL_LOOK
             else:
-                deadline = min(deadline, renew_at)
-            message: str | bytes | None = None
-            with trio.CancelScope(deadline=deadline) as link.scope:
-                message = await transport.receive()
-            if message is not None:
-                self._take(transport, message)
-            else:
+                link.look_at = renew_at
+            with trio.CancelScope(deadline=link.deadline) as link.scope:
+                await deliver(transport, self._take)
+            if link.crash is not None:
+                raise link.crash
+            if link.failed is None:
                 link.tick()
             if link.crash is not None:
                 raise link.crash
             if link.failed is not None:
                 raise _Failed(link.failed)
 
-    def _take(self, transport: Transport, message: str | bytes) -> None:
+    def _take(self, message: str | bytes) -> bool:
         link = self.link
         assert link is not None
         self.heard_at = self.line.uplink.end
         link.receive(message)
-        for _ in range(BATCH):
-            if link.failed is not None or link.crash is not None:
-                return
-            try:
-                message = transport.receive_nowait()
-            except trio.WouldBlock:
-                return
-            link.receive(message)
+        return link.failed is None and link.crash is None
 
 
 class _Failed(Exception):

@@ -20,7 +20,7 @@ _installed = False
 @contextmanager
 def guarded() -> Iterator[None]:
     """The present thread runs a tool: it may not end the process."""
-    _install()
+    install()
     _here.tool = True
     try:
         yield
@@ -28,8 +28,8 @@ def guarded() -> Iterator[None]:
         _here.tool = False
 
 
-def _install() -> None:
-    """Once per process, when the first tool runs in a thread."""
+def install() -> None:
+    """Once per process, before tools are imported: what they take from ``os`` by name is guarded too. Idempotent."""
     global _installed
     if _installed:
         return

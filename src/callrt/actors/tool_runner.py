@@ -181,8 +181,12 @@ class ThreadedRun:
             if self._given_up:
                 return Outcome("", "abandoned", started=False)
             self._progress.started = True
+        return self.reapable.guard(lambda: conclude(self._work), lambda: Outcome("", "abandoned"))
+
+    def in_our_process(self) -> Outcome:
+        """As ``in_thread``, where the process is not the tool's own to end."""
         with guarded():
-            return self.reapable.guard(lambda: conclude(self._work), lambda: Outcome("", "abandoned"))
+            return self.in_thread()
 
     def _work(self) -> object:
         value = self._job.work()
@@ -247,7 +251,7 @@ class ThreadRunner:
                 return await run_in_process(job, progress)
         run = ThreadedRun(job, progress)
         try:
-            return await trio.to_thread.run_sync(run.in_thread, limiter=limiter, abandon_on_cancel=True)
+            return await trio.to_thread.run_sync(run.in_our_process, limiter=limiter, abandon_on_cancel=True)
         except trio.Cancelled:
             run.give_up()
             self._reaper.watch(run.reapable)

@@ -230,7 +230,9 @@ class Voice:
 
     def _record(self, item: str, heard_ms: int, *, interrupted: bool, complete: bool) -> None:
         whole = complete and not self.line.is_partial(item)
-        text = self.line.transcript.heard_text(item, heard_ms)
+        # All of it has been heard: then its words are those that came, and no estimate.
+        words = self.line.transcript
+        text = words.expected_text(item) if complete else words.heard_text(item, heard_ms)
         final = interrupted or whole
         if self._said.get(item) == (text, final):
             return

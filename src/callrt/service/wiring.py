@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import attrs
 
+from callrt.actors import tool_exit
 from callrt.actors.desk import AgentDesk, Desk
 from callrt.actors.gate import AccountGate
 from callrt.actors.ports import CallPlan, CallPorts
@@ -80,6 +81,7 @@ def report_call(call_sid: str, level: str, sentence: str) -> None:
 
 def plans(settings: Settings) -> Mapping[str, AgentDesk]:
     """Every agent with its model, its patience and its tools. Raises ``ToolError`` for a tool that is not there."""
+    tool_exit.install()
     out: dict[str, AgentDesk] = {}
     for name, agent in settings.agents.items():
         tools = {tool.name: tool for tool in load_tools(agent.tools, settings.folder)}
