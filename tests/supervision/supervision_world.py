@@ -57,6 +57,7 @@ class StepLimit(trio.abc.Instrument):
         self.limit = limit
         self.steps = 0
         self.idle_rounds = 0
+        self.strikes = 0
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self.steps += 1
@@ -66,9 +67,13 @@ class StepLimit(trio.abc.Instrument):
 
     def before_io_wait(self, timeout: float) -> None:
         self.idle_rounds += 1
-        if self.idle_rounds == IDLE_ROUNDS_MAX:  # every task waits and no deadline is left to jump to
+        if self.idle_rounds < IDLE_ROUNDS_MAX:
+            return
+        self.idle_rounds = 0
+        self.strikes += 1
+        if self.strikes == 1:  # every task waits and no deadline is left to jump to
             signal.raise_signal(signal.SIGINT)
-        elif self.idle_rounds == 2 * IDLE_ROUNDS_MAX:  # not even an interrupt moves it
+        else:  # not even an interrupt ends it
             sys.stderr.write("a simulated run waits for ever; its tasks:\n" + task_stacks())
             os._exit(1)
 

@@ -55,6 +55,8 @@ class ChildInfo:
 
 @attrs.frozen
 class ChildCounts:
+    """Children in numbers."""
+
     specs: int
     active: int
     """In state ``running``."""

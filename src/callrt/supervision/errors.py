@@ -126,11 +126,15 @@ class AlreadyPresent(AdminError):
 
 
 class ChildRunning(AdminError):
+    """The operation is for stopped children."""
+
     def __init__(self, id: Hashable) -> None:
         super().__init__(id, "running")
 
 
 class ChildRestarting(AdminError):
+    """Its restart is pending: terminate it first."""
+
     def __init__(self, id: Hashable) -> None:
         super().__init__(id, "restarting")
 
@@ -143,6 +147,8 @@ class ChildUnresponsive(AdminError):
 
 
 class TooManyChildren(AdminError):
+    """``max_children`` are there already; those that wait for a restart count as well."""
+
     def __init__(self, id: Hashable, max_children: int) -> None:
         super().__init__(id, f"refused: max_children={max_children} reached")
 

@@ -44,6 +44,8 @@ class Name(Protocol):
 
 @attrs.frozen(kw_only=True)
 class MailboxStatistics:
+    """The books of one mailbox; replies count where the question was sent."""
+
     sent: int
     handled: int
     queued: int

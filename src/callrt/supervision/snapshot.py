@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class ChildSnapshot:
+    """One child at one moment."""
+
     id: str
     state: State
     kind: Kind
@@ -39,6 +41,8 @@ class ChildSnapshot:
 
 @attrs.frozen(kw_only=True)
 class SupervisorSnapshot:
+    """One supervisor and everything below it at one moment."""
+
     name: str
     strategy: str
     phase: str
