@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable
+from typing import Literal, Protocol
 
 import attrs
 import trio
@@ -85,25 +85,22 @@ class Doubt:
 Notice = Lost | Wish | CallerActive | Fenced | Doubt
 
 
-class LinkPort:
-    """The model's side of the line while a session is up; ``actors/link.py`` implements it."""
+class LinkPort(Protocol):
+    """The model's side of the line while a session is up; ``actors/link.py`` implements it. No method has a
+    checkpoint or raises: what goes wrong inside fells the model actor, not its caller."""
 
-    live: bool = False
+    live: bool
+    """The session takes the caller's audio."""
 
-    def append(self, audio: bytes) -> None:
-        raise NotImplementedError
+    def append(self, audio: bytes) -> None: ...
 
-    def digit(self, digit: str) -> None:
-        raise NotImplementedError
+    def digit(self, digit: str) -> None: ...
 
-    def played_out(self) -> None:
-        raise NotImplementedError
+    def filler(self, text: str) -> None: ...
 
-    def tool_output(self, call_id: str, output: str, *, reply: bool) -> None:
-        raise NotImplementedError
+    def played_out(self) -> None: ...
 
-    def filler(self, text: str) -> None:
-        raise NotImplementedError
+    def tool_output(self, call_id: str, output: str, *, reply: bool) -> None: ...
 
 
 @attrs.define(eq=False)
@@ -141,7 +138,7 @@ class Line:
     """Uplink ranges of turns whose words are not known yet; bounded by ``TURNS_HELD``."""
     partial: dict[str, None] = attrs.field(factory=dict)
     """Agent's items whose generation was cut by a loss: never complete, whatever is heard of them."""
-    bad_input: dict[tuple[str, str], int] = attrs.field(factory=dict)
+    bad_input: dict[str, int] = attrs.field(factory=dict)
     active_at: float = attrs.field(factory=trio.current_time)
     tracks: Tracks | None = None
     """Where both voices are recorded; None unless the operator wants it."""
@@ -214,16 +211,11 @@ class Line:
     def report(self, level: str, sentence: str) -> None:
         self.ports.report(self.call_sid, level, sentence)
 
-    def bad(self, source: str, reason: str) -> None:
+    def bad(self, source: Literal["carrier", "model"], reason: str) -> None:
         """Count bad input; the first of its kind in a call is reported."""
-        key = (source, reason)
-        seen = self.bad_input.get(key, 0)
-        self.bad_input[key] = seen + 1
-        if source in ("carrier", "model"):
-            self.observe(facts.BadInput("carrier" if source == "carrier" else "model", reason))
-        if not any(other for (name, _), other in self.bad_input.items() if name == source and other) or (
-            sum(n for (name, _), n in self.bad_input.items() if name == source) == 1
-        ):
+        seen = self.bad_input[source] = self.bad_input.get(source, 0) + 1
+        self.observe(facts.BadInput(source, reason))
+        if seen <= limits.BAD_INPUT_REPORTS:
             self.report(
                 "warning", f"the {source} sent a message that was not understood ({reason}); it was skipped"
             )
@@ -294,6 +286,3 @@ def make_ladder(plan: CallPlan, rng: random.Random) -> Ladder:
         human=plan.agent.transfer_to is not None,
         rng=rng,
     )
-
-
-Notify = Callable[[Notice], None]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import attrs
 import trio
 
-from callrt.actors.line import CallerActive, Line, LinkPort
+from callrt.actors.line import CallerActive, Line
 from callrt.actors.ports import ModelCodec
 from callrt.policy import facts
 from callrt.protocol.ear import Ear
@@ -29,7 +29,7 @@ PIECE = 8_000
 
 
 @attrs.define(eq=False)
-class ModelLink(LinkPort):
+class ModelLink:
     line: Line
     session: ModelSession
     transport: Transport
