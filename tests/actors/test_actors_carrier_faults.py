@@ -341,6 +341,21 @@ async def test_bad_model_message_is_counted_reported_once_and_harmless(
     assert len([r for r in scene.world.reports if "not understood" in r[2]]) == 1
 
 
+async def test_flood_of_keys_is_bounded_and_harmless(autojump_clock: Any) -> None:
+    async def press(line: Line) -> None:
+        await line.wait_for_agent_silence()
+        line.press("7" * 1000)
+        await line.wait(2.0)
+        await line.say(voice(HOURS))
+        await line.wait_for_agent_silence(2.5)
+        line.hang_up()
+
+    scene = await play(caller=press)
+    assert scene.state.digits == 200
+    assert scene.world.bad_input() == {"digit_flood": 800}
+    assert scene.transcript()[-1] == ("agent", ANSWER)
+
+
 async def test_keys_pressed_reach_the_model(autojump_clock: Any) -> None:
     async def press(line: Line) -> None:
         await line.wait_for_agent_silence()

@@ -64,6 +64,8 @@ def hear(line: Line, stream: Stream, message: str | bytes) -> None:
             line.hear(event.payload, event.missing_ms)
         case ev.MarkEchoed():
             line.voice.on_mark(event.name)
+        case ev.DigitPressed() if line.log.state.digits >= limits.DIGITS_MAX:
+            line.bad("carrier", "digit_flood")
         case ev.DigitPressed():
             line.active()
             line.log.write(DigitReceived())

@@ -123,7 +123,8 @@ class Line:
     over: trio.Event = attrs.field(factory=trio.Event)
     """The call has no further use for a carrier: the carrier actor ends in good order."""
     voice_wake: Wake = attrs.field(factory=Wake)
-    notices: deque[Notice] = attrs.field(factory=lambda: deque(maxlen=256))
+    notices: deque[Notice] = attrs.field(factory=deque)
+    """For the director. As many as streams, wishes and freezes; "the caller spoke" stands there once."""
     director_wake: Wake = attrs.field(factory=Wake)
     model_lost_at: float | None = None
     reconnect_at: float = 0.0
@@ -234,7 +235,8 @@ class Line:
         return self.in_doubt
 
     def notify(self, notice: Notice) -> None:
-        self.notices.append(notice)
+        if not (isinstance(notice, CallerActive) and self.notices and self.notices[-1] == notice):
+            self.notices.append(notice)
         self.director_wake.set()
 
     def active(self) -> None:

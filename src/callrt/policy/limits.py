@@ -48,5 +48,8 @@ MODEL_MESSAGE_BYTES = 16 * 1024 * 1024
 CALLS_MAX = 1_000
 """Live calls per process; beyond it a new caller hears that all lines are busy."""
 
+DIGITS_MAX = 200
+"""Keys per call that reach the model and the journal: a card number, a code and a menu, many times over."""
+
 BAD_INPUT_REPORTS = 1
 """Reports per call and source; everything is counted all the same."""
