@@ -8,6 +8,7 @@ from callrt.journal.errors import (
     CorruptRecord,
     JournalUnavailable,
     LeaseLost,
+    Overtaken,
     StoreFailed,
     StreamRefused,
 )
@@ -23,7 +24,7 @@ from callrt.journal.reports import (
     WriteRejected,
 )
 from callrt.journal.sqlite import SqliteStore, database_path
-from callrt.journal.store import MemoryStore, Reading, Store
+from callrt.journal.store import MemoryStore, Peer, Reading, Store
 from callrt.journal.writer import Hooks, JournalLimits
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "MemoryStore",
+    "Overtaken",
+    "Peer",
     "Reading",
     "SqliteStore",
     "Statistics",

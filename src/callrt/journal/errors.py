@@ -34,6 +34,16 @@ class StreamRefused(Exception):
         self.attached = attached
 
 
+class Overtaken(Exception):
+    """Something was written of this call since it was looked at: look again."""
+
+    def __init__(self, call_sid: str, expected: int, last: int) -> None:
+        super().__init__(f"{call_sid} is at entry {last}, not {expected}")
+        self.call_sid = call_sid
+        self.expected = expected
+        self.last = last
+
+
 class CorruptRecord(Exception):
     """One entry cannot be read. Others can: a reader skips it and says so."""
 

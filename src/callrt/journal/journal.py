@@ -13,10 +13,10 @@ from callrt.journal.errors import CorruptRecord, JournalUnavailable, StoreFailed
 from callrt.journal.outbox import Item
 from callrt.journal.record import RECORD_BYTES_MAX, encode_record
 from callrt.journal.reports import EntriesUnreadable, Statistics
-from callrt.journal.store import Append, Claim, Placed, Store, Touch
+from callrt.journal.store import Append, Beat, Claim, Conclude, Peer, Placed, Store, Touch
 from callrt.journal.writer import Hooks, JournalLimits, Writer
 from callrt.protocol.call import CallState, apply, fold
-from callrt.protocol.records import Entry, Record
+from callrt.protocol.records import CallEnded, Entry, Record
 
 T = TypeVar("T")
 
@@ -39,7 +39,10 @@ class Journal:
         threads: bool = True,
         limits: JournalLimits | None = None,
         hooks: Hooks | None = None,
+        process: str = "",
     ) -> None:
+        """``process``: this one's name among all that share the store."""
+        self.process = process
         self._store = store
         self._now = now
         self._threads = threads
@@ -87,9 +90,19 @@ class Journal:
         a newer, was attached before. If cancelled: it may have happened; the same stream may claim again.
         """
         _check_call_sid(call_sid)
-        placed = await self._writer.submit(Claim(call_sid, self._at(), stream_sid, generation))
+        placed = await self._writer.submit(Claim(call_sid, self._at(), stream_sid, generation, self.process))
         assert placed.epoch is not None, "a claim gets an epoch"
         return placed.epoch
+
+    async def conclude(self, call_sid: str, record: CallEnded, *, after: int) -> None:
+        """End a call that seems to be nobody's, if entry ``after`` is still its last. Raises ``Overtaken`` when
+        it is not, or ``JournalUnavailable``. If cancelled: it may have happened."""
+        _check_call_sid(call_sid)
+        await self._writer.submit(Conclude(call_sid, self._at(), after, encode_record(record)))
+
+    async def beat(self, *, serving: bool, forget: tuple[str, ...] = ()) -> None:
+        """Tell all that share the store that this process is there. Raises ``JournalUnavailable``."""
+        await self._writer.submit(Beat(self.process, serving, forget))
 
     async def ping(self) -> None:
         """Commit a write without content, and with it what waits. Raises ``JournalUnavailable``.
@@ -122,6 +135,16 @@ class Journal:
         found = await self._from_store(lambda: self._store.list_calls(limit=LIVE_CALLS_MAX, live_only=True))
         states = [await self.read(call_sid) for call_sid in reversed(found)]
         return tuple(state for state in states if state is not None and state.state == "live")
+
+    async def live_sids(self) -> tuple[str, ...]:
+        """As ``live_calls``, their identities only. Raises ``JournalUnavailable``. If cancelled: no effect."""
+        found = await self._from_store(lambda: self._store.list_calls(limit=LIVE_CALLS_MAX, live_only=True))
+        return tuple(reversed(found))
+
+    async def peers(self) -> tuple[Peer, ...]:
+        """Every process that has beaten, this one among them. Raises ``JournalUnavailable``.
+        If cancelled: no effect."""
+        return tuple(await self._from_store(self._store.list_peers))
 
     async def holds(self, call_sid: str, epoch: int) -> bool:
         """Whether this lease is still the newest: to be asked after a pause that nobody planned, before a

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from callrt.journal.errors import JournalUnavailable, LeaseLost, StreamRefused
-from callrt.journal.store import Append, Placed, Touch, Write
+from callrt.journal.errors import JournalUnavailable, LeaseLost, Overtaken, StreamRefused
+from callrt.journal.store import Append, Beat, Placed, Touch, Write
 from callrt.protocol.records import Record
 
-Result = Placed | LeaseLost | StreamRefused | JournalUnavailable
+Result = Placed | LeaseLost | StreamRefused | Overtaken | JournalUnavailable
 
 
 @attrs.define(eq=False)
@@ -119,7 +119,9 @@ class Outbox:
     def of_call(self, call_sid: str) -> list[Item]:
         """What is held for this call, in order."""
         return [
-            item for item in self if not isinstance(item.write, Touch) and item.write.call_sid == call_sid
+            item
+            for item in self
+            if not isinstance(item.write, Touch | Beat) and item.write.call_sid == call_sid
         ]
 
     @property

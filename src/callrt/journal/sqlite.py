@@ -19,8 +19,10 @@ from callrt.journal.errors import StoreFailed
 from callrt.journal.lease import Lease
 from callrt.journal.store import (
     NO_LEASE,
+    Beat,
     Head,
     Outcome,
+    Peer,
     Placed,
     Reading,
     Row,
@@ -62,6 +64,11 @@ _SCHEMA: Final = (
         PRIMARY KEY (call_sid, number)
     ) WITHOUT ROWID""",
 )
+
+_PEERS: Final = """CREATE TABLE IF NOT EXISTS callrt_peers (
+    name TEXT PRIMARY KEY, beats INTEGER NOT NULL, serving INTEGER NOT NULL
+) WITHOUT ROWID"""
+"""Added to a file when somebody writes to it: nothing that an older callrt reads has changed."""
 
 _SURVIVABLE: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -188,6 +195,15 @@ class SqliteStore:
             ).fetchall()
         return [call_sid for (call_sid,) in rows]
 
+    def list_peers(self) -> list[Peer]:
+        with self._reader() as connection:
+            if connection is None or not _has_table(connection, "callrt_peers"):
+                return []
+            rows = connection.execute(
+                "SELECT name, beats, serving FROM callrt_peers ORDER BY name"
+            ).fetchall()
+        return [Peer(name, beats, bool(serving)) for name, beats, serving in rows]
+
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection | None]:
         """A read-only connection; None while there is no file, or nothing in it yet."""
@@ -219,6 +235,10 @@ def _write_all(connection: sqlite3.Connection, writes: Sequence[Write]) -> list[
     for write in writes:
         if isinstance(write, Touch):
             touched = True
+            outcomes.append(Placed(0))
+            continue
+        if isinstance(write, Beat):
+            _beat(connection, write)
             outcomes.append(Placed(0))
             continue
         head = heads.get(write.call_sid)
@@ -254,6 +274,15 @@ def _write_all(connection: sqlite3.Connection, writes: Sequence[Write]) -> list[
     return outcomes
 
 
+def _beat(connection: sqlite3.Connection, beat: Beat) -> None:
+    connection.execute(
+        "INSERT INTO callrt_peers VALUES (?, 1, ?)"
+        " ON CONFLICT (name) DO UPDATE SET beats = beats + 1, serving = excluded.serving",
+        (beat.process, beat.serving),
+    )
+    connection.executemany("DELETE FROM callrt_peers WHERE name = ?", [(name,) for name in beat.forget])
+
+
 def _head(connection: sqlite3.Connection, call_sid: str) -> Head:
     row = connection.execute(
         "SELECT last_number, first_at, ended, lease_epoch, lease_generation, lease_stream_sid"
@@ -274,6 +303,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     if version is None:
         for statement in _SCHEMA:
             connection.execute(statement)
+    connection.execute(_PEERS)
 
 
 def _version(connection: sqlite3.Connection) -> int | None:
@@ -285,6 +315,11 @@ def _version(connection: sqlite3.Connection) -> int | None:
         raise StoreFailed("the file is a database, but not a callrt journal")
     row = connection.execute("SELECT max(version) FROM callrt_schema").fetchone()
     return int(row[0])
+
+
+def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,))
+    return found.fetchone() is not None
 
 
 def _check_version(version: int | None) -> None:

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import attrs
 
-from callrt.journal.errors import CorruptRecord, LeaseLost, StoreFailed, StreamRefused
+from callrt.journal.errors import CorruptRecord, LeaseLost, Overtaken, StoreFailed, StreamRefused
 from callrt.journal.lease import Lease, check, claim
 from callrt.journal.record import encode_record, seal, unseal
 from callrt.protocol.records import CallEnded, Entry, StreamAttached
@@ -40,6 +40,28 @@ class Claim:
     at: float
     stream_sid: str
     generation: int
+    process: str = ""
+
+
+@attrs.frozen
+class Conclude:
+    """End a call that seems to be nobody's, if nothing was written of it since entry ``after``. The lease moves
+    on, so that an owner who was only slow writes nothing more."""
+
+    call_sid: str
+    at: float
+    after: int
+    record: bytes
+    """A ``CallEnded``."""
+
+
+@attrs.frozen
+class Beat:
+    """This process is there. ``serving``: it takes calls. ``forget``: others that have long been gone."""
+
+    process: str
+    serving: bool
+    forget: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -47,7 +69,7 @@ class Touch:
     """Nothing to keep, but the disk must take a write: the proof that the next one would work."""
 
 
-Write = Append | Claim | Touch
+Write = Append | Claim | Conclude | Beat | Touch
 
 
 @attrs.frozen
@@ -58,8 +80,17 @@ class Placed:
     epoch: int | None = None
 
 
-Outcome = Placed | LeaseLost | StreamRefused
+Outcome = Placed | LeaseLost | StreamRefused | Overtaken
 """Of one write in a transaction: a refusal concerns that one and not its neighbours."""
+
+
+@attrs.frozen
+class Peer:
+    """A process as the store knows it. ``beats`` only ever grows while it lives."""
+
+    name: str
+    beats: int
+    serving: bool
 
 
 @attrs.frozen
@@ -85,6 +116,10 @@ class Store(Protocol):
 
     def list_calls(self, *, limit: int, live_only: bool = False) -> list[str]:
         """Calls by their first entry, newest first."""
+        ...
+
+    def list_peers(self) -> list[Peer]:
+        """All processes that have beaten and were not forgotten, by name."""
         ...
 
     def close(self) -> None:
@@ -121,7 +156,7 @@ class Row:
     sealed: bytes
 
 
-def place(head: Head, write: Append | Claim) -> tuple[Head, Row | None, Outcome]:
+def place(head: Head, write: Append | Claim | Conclude) -> tuple[Head, Row | None, Outcome]:
     """Where a write goes: the call's next head, the row to write, and the outcome to tell."""
     epoch: int | None = None
     if isinstance(write, Claim):
@@ -131,9 +166,18 @@ def place(head: Head, write: Append | Claim) -> tuple[Head, Row | None, Outcome]
         epoch = verdict.epoch
         kind = "stream_attached"
         record = encode_record(
-            StreamAttached(stream_sid=write.stream_sid, generation=write.generation, lease_epoch=epoch)
+            StreamAttached(
+                stream_sid=write.stream_sid,
+                generation=write.generation,
+                lease_epoch=epoch,
+                process=write.process,
+            )
         )
         lease = verdict
+    elif isinstance(write, Conclude):
+        if head.ended or head.last_number != write.after:
+            return head, None, Overtaken(write.call_sid, write.after, head.last_number)
+        lease, kind, record = attrs.evolve(head.lease, epoch=head.lease.epoch + 1), ENDED_KIND, write.record
     else:
         checked = check(write.call_sid, head.lease, write.epoch)
         if isinstance(checked, LeaseLost):
@@ -176,6 +220,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._heads: dict[str, Head] = {}
         self._rows: dict[str, dict[int, bytes]] = {}
+        self._peers: dict[str, Peer] = {}
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         self._fail()
@@ -185,6 +230,10 @@ class MemoryStore:
             outcomes: list[Outcome] = []
             for write in writes:
                 if isinstance(write, Touch):
+                    outcomes.append(Placed(0))
+                    continue
+                if isinstance(write, Beat):
+                    self._beat(write)
                     outcomes.append(Placed(0))
                     continue
                 head = heads.get(write.call_sid) or self._heads.get(write.call_sid) or Head()
@@ -220,6 +269,18 @@ class MemoryStore:
             ]
         found.sort(reverse=True)
         return [call_sid for _, call_sid in found[:limit]]
+
+    def list_peers(self) -> list[Peer]:
+        self._fail()
+        with self._lock:
+            return sorted(self._peers.values(), key=lambda peer: peer.name)
+
+    def _beat(self, beat: Beat) -> None:
+        known = self._peers.get(beat.process)
+        beats = known.beats + 1 if known is not None else 1
+        self._peers[beat.process] = Peer(beat.process, beats, beat.serving)
+        for name in beat.forget:
+            self._peers.pop(name, None)
 
     def close(self) -> None:
         pass

@@ -31,7 +31,7 @@ from callrt.journal.reports import (
     Statistics,
     WriteRejected,
 )
-from callrt.journal.store import Append, Outcome, Placed, Store, Touch, Write
+from callrt.journal.store import Append, Beat, Conclude, Outcome, Placed, Store, Touch, Write
 
 if TYPE_CHECKING:
     import outcome
@@ -120,7 +120,8 @@ class Writer:
         return True
 
     async def submit(self, write: Write) -> Placed:
-        """Wait until it is committed. Raises ``JournalUnavailable``, ``LeaseLost`` or ``StreamRefused``.
+        """Wait until it is committed. Raises ``JournalUnavailable``, ``LeaseLost``, ``StreamRefused`` or
+        ``Overtaken``.
         If cancelled: it may have happened."""
         decided = trio.Event()
         item = Item(write, must=True, notify=decided.set)
@@ -310,8 +311,10 @@ class Writer:
         match item.write:
             case Append(call_sid=call_sid, kind=kind):
                 self.report(WriteRejected(call_sid, kind, why))
-            case Touch():
+            case Touch() | Beat():
                 self.report(WriteRejected("", "touch", why))
+            case Conclude(call_sid=call_sid):
+                self.report(WriteRejected(call_sid, "call_ended", why))
             case claim:
                 self.report(WriteRejected(claim.call_sid, "stream_attached", why))
 

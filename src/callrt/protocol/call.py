@@ -187,13 +187,13 @@ def _attached(state: CallState, record: StreamAttached, at: float) -> CallState:
     )
     index = _last(state.streams, lambda part: part.stream_sid == record.stream_sid)
     if index is not None:  # the same stream, claimed again
-        part = attrs.evolve(state.streams[index], lease_epoch=record.lease_epoch)
+        part = attrs.evolve(state.streams[index], lease_epoch=record.lease_epoch, process=record.process)
         return attrs.evolve(state, streams=_replaced(state.streams, index, part))
     older = tuple(
         attrs.evolve(part, detached_at=at, reason="lost", inferred=True) if part.detached_at is None else part
         for part in state.streams
     )
-    part = StreamPart(record.stream_sid, record.generation, record.lease_epoch, at)
+    part = StreamPart(record.stream_sid, record.generation, record.lease_epoch, at, process=record.process)
     return _keep(state, "streams", older, part)
 
 

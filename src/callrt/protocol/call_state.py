@@ -40,6 +40,7 @@ class StreamPart:
     reason: str | None = None
     inferred: bool = False
     """Its end was concluded from later records, not recorded."""
+    process: str = ""
 
 
 @attrs.frozen

@@ -41,6 +41,8 @@ class StreamAttached(Record, frozen=True, tag="stream_attached"):
     stream_sid: str
     generation: int
     lease_epoch: int
+    process: str = ""
+    """Which process has the stream: whether it lives is asked when nothing is heard of the call any more."""
 
 
 class StreamDetached(Record, frozen=True, tag="stream_detached"):
