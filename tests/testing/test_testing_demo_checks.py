@@ -191,6 +191,11 @@ def test_a_call_without_its_outcome_is_noticed(state: str, outcome: str | None, 
     assert checks.ended_with_outcome({"state": state, "outcome": outcome}).held is held
 
 
+def test_a_server_that_does_not_end_in_order_is_noticed() -> None:
+    assert checks.drained(0).held
+    assert not checks.drained(-9).held
+
+
 def test_a_message_that_an_emulator_refused_is_noticed() -> None:
     assert checks.nothing_refused([], []).held
     assert not checks.nothing_refused(["wrong_stream"], []).held

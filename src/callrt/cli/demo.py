@@ -106,7 +106,7 @@ def _print(folder: Path, seen: Performance, guarantees: tuple[Guarantee, ...]) -
 
     from callrt.testing.demo.show import verdict
 
-    width = None if sys.stdout.isatty() else 140
+    width = None if sys.stdout.isatty() else 160
     console = Console(highlight=False, width=width)
     console.print()
     verdict(console, [(g.name, g.title, g.figure, g.limit, g.held) for g in guarantees])

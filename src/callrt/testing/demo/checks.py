@@ -216,6 +216,11 @@ def ended_with_outcome(show: Mapping[str, Any], expected: str = "completed") -> 
     return Guarantee("G8", "The call ends, and the journal knows how", held, str(outcome), expected)
 
 
+def drained(status: int) -> Guarantee:
+    """G11: SIGTERM to an idle server."""
+    return Guarantee("G11", "SIGTERM ends the idle server in order", status == 0, f"exit {status}", "exit 0")
+
+
 def nothing_refused(by_carrier: Sequence[str], by_model: Sequence[str]) -> Guarantee:
     """What the emulators, strict as the real ones, had to refuse of our messages."""
     refused = [*by_carrier, *by_model]

@@ -18,6 +18,7 @@ from rich.tree import Tree
 from callrt.policy import tree
 
 NOTES_SHOWN = 9
+WORDS_SHOWN = 22
 
 STYLES = {
     "caller": "bold cyan",
@@ -45,7 +46,10 @@ class Picture:
     process: int = 1
     serving: bool = True
     caller: str = ""
+    """What the caller is saying."""
     agent: str = ""
+    """What the caller has heard of the agent's latest line."""
+    agent_speaks: bool = False
 
 
 class Show(Protocol):
@@ -95,7 +99,8 @@ class Screen:
         table.add_column(width=38)
         table.add_column(ratio=1)
         table.add_row(actors(picture), _captions(picture))
-        notes = Text("\n").join(self._notes)
+        empty = [Text("")] * (NOTES_SHOWN - len(self._notes))  # the picture keeps its height
+        notes = Text("\n", no_wrap=True, overflow="ellipsis").join([*self._notes, *empty])
         body = Group(table, Text(""), notes)
         clock = f"{picture.seconds:5.1f} s"
         self._live.update(Panel(body, title=self._title, subtitle=clock, border_style="dim"), refresh=True)
@@ -144,11 +149,16 @@ def _node(name: str, state: str, restarts: int) -> Text:
 
 def _captions(picture: Picture) -> Group:
     words = picture.agent.split()
-    shown = " ".join(words[-22:])
     return Group(
-        Text.assemble(("caller  ", "cyan"), picture.caller),
+        _caption("caller", picture.caller, "cyan", speaks=bool(picture.caller)),
         Text(""),
-        Text.assemble(("agent   ", "green"), shown),
+        _caption("agent ", " ".join(words[-WORDS_SHOWN:]), "green", speaks=picture.agent_speaks),
+    )
+
+
+def _caption(who: str, words: str, style: str, *, speaks: bool) -> Text:
+    return Text.assemble(
+        ("▶ " if speaks else "  ", style), (who, style), "  ", (words, "" if speaks else "dim")
     )
 
 

@@ -37,6 +37,8 @@ CALL_SECONDS_MAX = 110.0
 SETTLE_SECONDS = 8.0
 """For the server to put away what was the call's."""
 PICTURE_SECONDS = 0.2
+QUIET_SECONDS = 0.4
+"""Of silence: the agent has paused."""
 
 HABITS = Habits(webhook_attempts=40, webhook_retry_seconds=0.3)
 """Asks for a document again until its 15 s are over: what a load balancer in front of two processes does for a
@@ -125,6 +127,7 @@ async def perform(plot: Plot, folder: Path, show: Show) -> Performance:
                         await call.run()
                     audience.cancel_scope.cancel()
             cast.catch_up()
+            cast.before_words()
             tell("end", call.end_reason.replace("_", " "))
             return await _gather(cast, call, comfort)
         finally:
@@ -192,6 +195,7 @@ async def _watch(cast: Cast, call: PhoneCall, show: Show, began: float) -> None:
                     len(cast.kills) == len(cast.revivals),
                     cast.speaking,
                     captions.now,
+                    trio.current_time() - call.line.agent_ended_at < QUIET_SECONDS,
                 )
             )
 
@@ -232,7 +236,7 @@ class _Captions:
     def follow(self) -> None:
         item, words = self.cast.caption()
         call = self.cast.call
-        quiet = call is not None and trio.current_time() - call.line.agent_ended_at > 0.4
+        quiet = call is not None and trio.current_time() - call.line.agent_ended_at > QUIET_SECONDS
         if item != self._item and self._item >= 0:
             self._tell()
         self._item, self.now = item, words

@@ -36,6 +36,7 @@ def judge(seen: Performance) -> tuple[Guarantee, ...]:
     found += _faults_missing(seen)
     found.append(checks.nothing_left(seen.live, seen.idle_files, seen.files))
     found.append(checks.ended_with_outcome(seen.show))
+    found.append(checks.drained(seen.exit_status))
     carrier_refused = [alert.text for alert in seen.alerts if alert.code in (31950, 31951)]
     found.append(checks.nothing_refused(carrier_refused, seen.refused))
     said = [words.text for words in seen.said] + [item.text for item in seen.spoken]
