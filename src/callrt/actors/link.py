@@ -15,12 +15,15 @@ import trio
 from callrt.actors.line import CallerActive, Line
 from callrt.actors.ports import ModelCodec
 from callrt.policy import facts
+from callrt.protocol.attention import Attention
 from callrt.protocol.ear import Ear
+from callrt.protocol.faults import FaultKind
 from callrt.protocol.models import effects as fx
 from callrt.protocol.models import events as ev
 from callrt.protocol.models.opening import say_exactly
 from callrt.protocol.models.session import ModelSession
 from callrt.protocol.records import CallerSaid, ModelSessionOpened
+from callrt.protocol.turn import TurnState
 from callrt.protocol.uplink import BYTES_PER_MS
 from callrt.wire.transport import Transport
 
@@ -60,6 +63,12 @@ class ModelLink:
         if self._frames % 50 == 0:
             self.line.observe(facts.UplinkDelay(trio.current_time() - began))
 
+    def probe(self) -> None:
+        """The caller has spoken and the model shows no sign of it: does it still live?"""
+        if not self.transport.send_nowait(self.codec.encode(ev.Probe())):
+            self.transport.abort()
+        self.scope.deadline = min(self.scope.deadline, self.deadline)
+
     def digit(self, digit: str) -> None:
         self._guarded(lambda now: self.session.digit(digit, now))
 
@@ -85,6 +94,7 @@ class ModelLink:
     def receive(self, message: str | bytes) -> None:
         """One message of the model's, to its end."""
         now = trio.current_time()
+        self.line.attention.sign()
         for event in self.codec.decode(message):
             if isinstance(event, ev.BadMessage):
                 self.line.bad("model", event.reason)
@@ -97,6 +107,11 @@ class ModelLink:
             self.perform(self.session.handle(event, now))
 
     def tick(self) -> None:
+        if self.live and trio.current_time() >= self.line.attention.deadline:
+            # The caller has spoken to a session that hears nothing: he waits for a reply.
+            self.line.turn.state = TurnState.REPLY_OWED
+            self.failed = fx.SessionFailed(FaultKind.MODEL_STALLED, "deaf")
+            return
         self.perform(self.session.tick(trio.current_time()))
 
     def perform(self, effects: Sequence[fx.Effect]) -> None:
@@ -109,7 +124,7 @@ class ModelLink:
     @property
     def deadline(self) -> float:
         """Clock time until which the actor may wait for the socket."""
-        return min(self.session.deadline, self.look_at)
+        return min(self.session.deadline, self.look_at, self.line.attention.deadline)
 
     def _one(self, effect: fx.Effect) -> None:
         line = self.line
@@ -183,6 +198,7 @@ class ModelLink:
         end = max(line.heard_until, begin)
         self._turn_began = None
         line.speech_from = None
+        line.attention.taken()
         line.turn_audio[item] = (begin, end)
         while len(line.turn_audio) > line.TURNS_HELD:
             del line.turn_audio[next(iter(line.turn_audio))]
@@ -197,6 +213,7 @@ class ModelLink:
         start = max(line.uplink.start, min(self.base, line.uplink.end))
         self.base = start
         self.live = True
+        line.attention = Attention(line.plan.resilience.model_stall_seconds)
         held = line.uplink.read(start)
         for at in range(0, len(held), PIECE):
             self.append(held[at : at + PIECE])

@@ -27,7 +27,7 @@ Handshake = Callable[[trio.Nursery, TappedStream], Awaitable[WebSocketConnection
 PINGS_MAX = 4
 """Pings in flight; a further one waits for the youngest."""
 
-_EXPECTED = (
+EXPECTED = (
     ConnectionClosed,
     ConnectionRejected,
     ProtocolError,
@@ -41,7 +41,9 @@ is closing, and rejects a bad answer to its own upgrade; wsproto and h11 forbid 
 
 
 @attrs.frozen
-class _End:
+class End:
+    """How a socket ended."""
+
     code: int | None
     reason: str
     by_peer: bool
@@ -68,7 +70,7 @@ class WebSocketTransport:
         self._pings: list[_Ping] = []
         self._work = trio.lowlevel.ParkingLot()
         self._closing: tuple[int, str] | None = None
-        self._end: _End | None = None
+        self._end: End | None = None
         self._over = trio.Event()
         self._sent = 0
         self._received = 0
@@ -170,7 +172,7 @@ class WebSocketTransport:
                     if self._connection.closed is not None:
                         self._ended_by_peer()
                     else:
-                        self._end = _End(code, reason, by_peer=False)
+                        self._end = End(code, reason, by_peer=False)
                         self._closing = (code, reason)
                         self._work.unpark_all()
                 await self._over.wait()
@@ -185,7 +187,7 @@ class WebSocketTransport:
         if self._end is None and self._connection is not None and self._connection.closed is not None:
             self._ended_by_peer()
         elif self._end is None:
-            self._end = _End(None, "aborted", by_peer=False)
+            self._end = End(None, "aborted", by_peer=False)
         self._scope.cancel()
 
     def statistics(self) -> TransportStatistics:
@@ -204,7 +206,7 @@ class WebSocketTransport:
 
         Raises nothing that a peer can cause. If cancelled: the socket is dropped.
         """
-        dropped = _End(None, "cancelled", by_peer=False)
+        dropped = End(None, "cancelled", by_peer=False)
         try:
             with self._scope:
                 await self._run(handshake, task_status)
@@ -239,8 +241,8 @@ class WebSocketTransport:
                         task_status.started()
                 # The library's reader is done: nothing more will be said or heard.
                 tasks.cancel_scope.cancel()
-        except* _EXPECTED as group:
-            self.opening_failure = next(_leaves(group))
+        except* EXPECTED as group:
+            self.opening_failure = next(leaves(group))
 
     async def _write(self, connection: WebSocketConnection, tasks: trio.Nursery) -> None:
         try:
@@ -250,7 +252,7 @@ class WebSocketTransport:
                     with trio.move_on_after(self._limits.send_timeout) as patience:
                         await connection.send_message(message)
                     if patience.cancelled_caught:
-                        self._end = self._end or _End(None, "peer does not read", by_peer=False)
+                        self._end = self._end or End(None, "peer does not read", by_peer=False)
                         self._scope.cancel()
                         return
                     self._backlog.popleft()
@@ -300,22 +302,22 @@ class WebSocketTransport:
         if self._end is None:
             connection = self._connection
             if connection is None or connection.closed is None or connection.closed.code == 1006:
-                self._end = _End(None, "", by_peer=True)
+                self._end = End(None, "", by_peer=True)
             else:
                 code, reason = int(connection.closed.code), connection.closed.reason or ""
                 # Of a message too big the library closes its own inbox; the peer's 1009 leaves it open.
                 inbox = connection._recv_channel.statistics().open_receive_channels
-                self._end = _End(code, reason, by_peer=code != 1009 or inbox > 0)
+                self._end = End(code, reason, by_peer=code != 1009 or inbox > 0)
         self._scope.cancel()
 
     def _closed(self) -> TransportClosed:
-        end = self._end or _End(None, "never opened", by_peer=False)
+        end = self._end or End(None, "never opened", by_peer=False)
         return TransportClosed(end.code, end.reason, end.by_peer)
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
+            yield from leaves(error)
         else:
             yield error

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import attrs
+
+DIRECT = os.environ.get("CALLRT_TRANSPORT", "direct") != "reference"
+"""Whether sockets are taken over after the handshake; CALLRT_TRANSPORT=reference leaves them to the library."""
 
 
 @attrs.frozen
@@ -21,6 +26,8 @@ class SocketLimits:
     """Seconds that one message may take to be written; then the socket is given up."""
     close_timeout: float = 2.0
     """Seconds for flushing and the closing handshake together."""
+    direct: bool = DIRECT
+    """Take the socket over after the handshake, where there is one."""
 
 
 SERVER_LIMITS = SocketLimits()

@@ -1,15 +1,22 @@
 """The seam between sockets and codecs: whole messages in and out, no await on the way out.
 
-Two implementations may stand behind it: the reference one over trio-websocket's message API
-(``websocket.py``) and, later, a direct one that takes the socket over after the handshake. Both pass
-``tests/wire``.
+Two implementations stand behind it: the reference one over trio-websocket's message API (``connection.py``) and
+the direct one that takes the socket over after the handshake (``direct.py``). Both pass ``tests/wire``.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import attrs
+import trio
+
+MESSAGES_AT_ONCE = 64
+"""Handed over before others get a turn: a reply in a burst must not starve another call."""
+
+Sink = Callable[[str | bytes], bool]
+"""Takes one message; False: no more of them."""
 
 
 class TransportClosed(Exception):
@@ -66,3 +73,33 @@ class Transport(Protocol):
         ...
 
     def statistics(self) -> TransportStatistics: ...
+
+
+@runtime_checkable
+class Delivering(Protocol):
+    """A transport that can hand messages over in the step in which it reads them."""
+
+    async def deliver(self, sink: Sink) -> None: ...
+
+
+async def deliver(transport: Transport, sink: Sink) -> None:
+    """Hand every message to ``sink`` until it returns False: without a task switch where the transport can do that.
+
+    Raises :class:`TransportClosed`, and whatever ``sink`` raises. ``sink`` is called between checkpoints, possibly in
+    another task's step: it must neither wait nor ask which task it is. If cancelled: no message is lost.
+    """
+    if isinstance(transport, Delivering):
+        await transport.deliver(sink)
+        return
+    while True:
+        message = await transport.receive()
+        for _ in range(MESSAGES_AT_ONCE):
+            if not sink(message):
+                return
+            try:
+                message = transport.receive_nowait()
+            except trio.WouldBlock:
+                break
+        else:
+            if not sink(message):
+                return

@@ -20,6 +20,8 @@ from trio_websocket import (
 )
 
 from callrt.wire.connection import WebSocketTransport
+from callrt.wire.direct import DirectTransport, can_take
+from callrt.wire.direct_tls import TlsStream
 from callrt.wire.limits import CLIENT_LIMITS, SERVER_LIMITS, SocketLimits
 from callrt.wire.streams import TappedStream
 
@@ -34,6 +36,10 @@ RECEIVE_BYTES = 16_384
 
 CLOSE_AFTER_ERROR_SECONDS = 0.05
 """Enough for a close frame to be written; a peer that has failed may never answer it."""
+
+
+OpenTransport = WebSocketTransport | DirectTransport
+"""Whichever of the two; beyond the seam both tell the path, the head of the answer, and whether they are open."""
 
 
 class ConnectFailed(Exception):
@@ -62,7 +68,7 @@ async def connect(
     *,
     ssl_context: ssl.SSLContext | None = None,
     limits: SocketLimits = CLIENT_LIMITS,
-) -> WebSocketTransport:
+) -> OpenTransport:
     """Open a client socket to ``ws://`` or ``wss://`` ``url``; its tasks live in ``nursery``.
 
     Raises :class:`ConnectFailed`, :class:`UpgradeRefused`, or ValueError for a bad address. At most twice
@@ -80,7 +86,7 @@ async def connect(
     context = (ssl_context or ssl.create_default_context()) if secure else None
     stream = None
     with trio.move_on_after(limits.open_timeout):
-        stream = await _dial(parts.hostname, port, context)
+        stream = await _dial(parts.hostname, port, context, direct=limits.direct)
     if stream is None:
         raise ConnectFailed("timeout")
     return await connect_over(nursery, stream, host, target, headers, limits=limits)
@@ -94,7 +100,7 @@ async def connect_over(
     headers: Headers = (),
     *,
     limits: SocketLimits = CLIENT_LIMITS,
-) -> WebSocketTransport:
+) -> OpenTransport:
     """Upgrade an open ``stream``; as :func:`connect`. The stream is the transport's, also on failure."""
 
     async def handshake(library: trio.Nursery, tap: TappedStream) -> WebSocketConnection:
@@ -109,7 +115,11 @@ async def connect_over(
             receive_buffer_size=RECEIVE_BYTES,
         )
 
-    transport = WebSocketTransport(stream, limits)
+    transport: OpenTransport
+    if limits.direct and can_take(stream):
+        transport = DirectTransport(stream, limits, server=False)
+    else:
+        transport = WebSocketTransport(stream, limits)
     await nursery.start(transport.run, handshake, name="websocket client")
     if not transport.is_open:
         raise _why(transport)
@@ -123,7 +133,7 @@ async def open_client(
     *,
     ssl_context: ssl.SSLContext | None = None,
     limits: SocketLimits = CLIENT_LIMITS,
-) -> AsyncIterator[WebSocketTransport]:
+) -> AsyncIterator[OpenTransport]:
     """:func:`connect` for the length of a block; leaving it closes politely, a cancellation drops the socket, an
     error waits for the peer only for a moment.
 
@@ -157,7 +167,7 @@ async def accept(
     *,
     pre_read: bytes = b"",
     limits: SocketLimits = SERVER_LIMITS,
-) -> WebSocketTransport | None:
+) -> OpenTransport | None:
     """Answer an upgrade request on ``stream``, of which ``pre_read`` has been read already.
 
     None when there is no WebSocket: ``check`` refused it, the request was none (answered with 400), or it
@@ -186,20 +196,29 @@ async def accept(
         await request.reject(status, extra_headers=headers, body=body)
         return None
 
-    transport = WebSocketTransport(stream, limits, prefix=pre_read)
+    transport: OpenTransport
+    if limits.direct and can_take(stream):
+        transport = DirectTransport(stream, limits, server=True, prefix=pre_read)
+    else:
+        transport = WebSocketTransport(stream, limits, prefix=pre_read)
     await nursery.start(transport.run, handshake, name="websocket server")
     if bugs:
         raise bugs[0]
     return transport if transport.is_open else None
 
 
-async def _dial(host: str, port: int, context: ssl.SSLContext | None) -> trio.abc.Stream:
+async def _dial(host: str, port: int, context: ssl.SSLContext | None, *, direct: bool) -> trio.abc.Stream:
     try:
-        if context is None:
-            return await trio.open_tcp_stream(host, port)
-        stream = await trio.open_ssl_over_tcp_stream(host, port, ssl_context=context, https_compatible=True)
+        plain = await trio.open_tcp_stream(host, port)
     except OSError as error:
         raise ConnectFailed("network") from error
+    if context is None:
+        return plain
+    stream: TlsStream | trio.SSLStream[trio.SocketStream]
+    if direct:
+        stream = TlsStream(plain, context, host)
+    else:
+        stream = trio.SSLStream(plain, context, server_hostname=host, https_compatible=True)
     try:
         await stream.do_handshake()
     except BaseException as error:
@@ -210,7 +229,7 @@ async def _dial(host: str, port: int, context: ssl.SSLContext | None) -> trio.ab
     return stream
 
 
-def _why(transport: WebSocketTransport) -> ConnectFailed | UpgradeRefused:
+def _why(transport: OpenTransport) -> ConnectFailed | UpgradeRefused:
     """An answer without a length ends with the socket; then only the head says what the status was."""
     failure = transport.opening_failure
     if isinstance(failure, ConnectionRejected):

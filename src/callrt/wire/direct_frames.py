@@ -1,0 +1,254 @@
+"""WebSocket frames (RFC 6455, section 5) without a socket: bytes in, whole messages out, and back.
+
+Whole-number arithmetic masks a frame: one exclusive-or over all its bytes. Text is checked to be UTF-8 when
+its message is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+import attrs
+
+CONTINUED, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+
+CONTROL_BYTES_MAX = 125
+_MASKS_AT_ONCE = 4096
+
+_LONG = struct.Struct("!Q")
+
+
+class ProtocolViolation(Exception):
+    """The peer broke the protocol; ``code`` is what it is to be told."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+@attrs.frozen
+class Control:
+    """A close, ping or pong."""
+
+    opcode: int
+    payload: bytes
+
+
+class FrameReader:
+    """Whole messages from any pieces of a byte stream.
+
+    ``masked``: the peer is a client, whose frames must be masked; a server's must not. After a
+    :class:`ProtocolViolation` the reader is of no more use.
+    """
+
+    __slots__ = (
+        "_at",
+        "_buffer",
+        "_fragments",
+        "_have",
+        "_kind",
+        "_limit",
+        "_mask_bit",
+        "_need",
+        "_parts",
+        "_size",
+    )
+
+    def __init__(self, *, masked: bool, message_bytes: int) -> None:
+        self._mask_bit = 0x80 if masked else 0
+        self._limit = message_bytes
+        self._buffer = b""
+        self._at = 0
+        # Of a frame that is not whole: its pieces, their bytes, and how many are needed to go on.
+        self._parts: list[bytes] = []
+        self._have = 0
+        self._need = 2
+        self._kind = CONTINUED
+        self._fragments: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> None:
+        """More of the stream."""
+        if self._parts:
+            self._parts.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self._have = 0
+        elif self._buffer:
+            data = self._buffer[self._at :] + data
+        self._buffer = data
+        self._at = 0
+
+    @property
+    def pending(self) -> bool:
+        """Is there anything that :meth:`next` has not looked at?"""
+        return bool(self._buffer)
+
+    def next(self) -> str | bytes | Control | None:
+        """The next message or control frame; None: more bytes are needed. Raises :class:`ProtocolViolation`."""
+        buffer, limit = self._buffer, self._limit
+        while True:
+            at = self._at
+            left = len(buffer) - at
+            if left < 2:
+                self._wait(2)
+                return None
+            first, second = buffer[at], buffer[at + 1]
+            if (second ^ self._mask_bit) & 0x80:
+                raise ProtocolViolation(1002, "wrong masking")
+            length = second & 0x7F
+            body = at + 2
+            if length == 126:
+                if left < 4:
+                    self._wait(4)
+                    return None
+                length = buffer[at + 2] << 8 | buffer[at + 3]
+                body = at + 4
+                if length < 126:
+                    raise ProtocolViolation(1002, "length not minimal")
+            elif length == 127:
+                if left < 10:
+                    self._wait(10)
+                    return None
+                (length,) = _LONG.unpack_from(buffer, at + 2)
+                body = at + 10
+                if length < 65_536 or length >> 63:
+                    raise ProtocolViolation(1002, "length not minimal")
+            self._check(first, length)
+            if self._size + length > limit:
+                raise ProtocolViolation(1009, "message too big")
+            if second & 0x80:
+                body += 4
+            end = body + length
+            if len(buffer) < end:
+                self._wait(end - at)
+                return None
+            payload = buffer[body:end]
+            if second & 0x80:
+                payload = mask(payload, buffer[body - 4 : body])
+            if end == len(buffer):
+                self._buffer = buffer = b""
+                self._at = 0
+            else:
+                self._at = end
+            if first == 0x81:
+                return _text(payload)
+            message = self._collect(first, payload)
+            if message is not None:
+                return message
+
+    def _check(self, first: int, length: int) -> None:
+        if first == 0x81 and not self._kind:
+            return
+        opcode = first & 0x0F
+        if first & 0x70:
+            raise ProtocolViolation(1002, "reserved bits")
+        if opcode in (CLOSE, PING, PONG):
+            if length > CONTROL_BYTES_MAX or not first & 0x80:
+                raise ProtocolViolation(1002, "control frame too long or in fragments")
+        elif opcode == CONTINUED:
+            if not self._kind:
+                raise ProtocolViolation(1002, "nothing to continue")
+        elif opcode not in (TEXT, BINARY):
+            raise ProtocolViolation(1002, "unknown opcode")
+        elif self._kind:
+            raise ProtocolViolation(1002, "message within a message")
+
+    def _collect(self, first: int, payload: bytes) -> str | bytes | Control | None:
+        opcode = first & 0x0F
+        if opcode >= CLOSE:
+            return Control(opcode, payload)
+        if opcode != CONTINUED:
+            self._kind = opcode
+        self._fragments.append(payload)
+        self._size += len(payload)
+        if not first & 0x80:
+            if not payload:
+                self._fragments.pop()  # a flood of empty fragments must not grow a list
+            return None
+        whole = b"".join(self._fragments)
+        kind, self._kind = self._kind, CONTINUED
+        self._fragments.clear()
+        self._size = 0
+        return _text(whole) if kind == TEXT else whole
+
+    def _wait(self, need: int) -> None:
+        rest = self._buffer[self._at :]
+        self._buffer = b""
+        self._at = 0
+        self._need = need
+        if rest:
+            self._parts.append(rest)
+            self._have = len(rest)
+
+
+def _text(payload: bytes) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise ProtocolViolation(1007, "text that is not UTF-8") from None
+
+
+def mask(payload: bytes, key: bytes) -> bytes:
+    """Masked, or unmasked: it is the same."""
+    size = len(payload)
+    pattern = key * ((size + 3) >> 2)
+    return (int.from_bytes(payload, "little") ^ int.from_bytes(pattern[:size], "little")).to_bytes(
+        size, "little"
+    )
+
+
+class FrameWriter:
+    """Frames for the peer, each whole. A client's are masked, each with a key that nobody can foresee."""
+
+    __slots__ = ("_keys", "_masked", "_next")
+
+    def __init__(self, *, masked: bool) -> None:
+        self._masked = masked
+        self._keys = b""
+        self._next = 0
+
+    def frame(self, opcode: int, payload: bytes) -> bytes:
+        size = len(payload)
+        bit = 0x80 if self._masked else 0
+        if size < 126:
+            head = bytes((0x80 | opcode, bit | size))
+        elif size < 65_536:
+            head = bytes((0x80 | opcode, bit | 126, size >> 8, size & 0xFF))
+        else:
+            head = bytes((0x80 | opcode, bit | 127)) + _LONG.pack(size)
+        if not bit:
+            return head + payload
+        at = self._next
+        if at == len(self._keys):
+            self._keys = os.urandom(_MASKS_AT_ONCE)
+            at = 0
+        self._next = at + 4
+        key = self._keys[at : at + 4]
+        return head + key + mask(payload, key)
+
+
+# -- closing ---------------------------------------------------------------------------------------------
+
+
+def close_payload(code: int | None, reason: str) -> bytes:
+    """Of a close frame; a reason too long is cut at a character."""
+    if code is None:
+        return b""
+    return code.to_bytes(2, "big") + reason.encode()[: CONTROL_BYTES_MAX - 2].decode(errors="ignore").encode()
+
+
+def parse_close(payload: bytes) -> tuple[int, str]:
+    """Code (1005: none given) and reason. Raises :class:`ProtocolViolation`."""
+    if not payload:
+        return 1005, ""
+    code = int.from_bytes(payload[:2], "big")
+    known = code in (1000, 1001, 1002, 1003) or 1007 <= code <= 1014 or 3000 <= code <= 4999
+    if len(payload) < 2 or not known:
+        raise ProtocolViolation(1002, "bad close code")
+    return code, _text(payload[2:])

@@ -1,0 +1,104 @@
+"""One task that watches all media sockets: an epoll of our own inside Trio's.
+
+Waiting for a socket with Trio costs a task switch and two system calls a frame. Here one task waits for the
+inner epoll to have something, takes all that are ready, and lets each socket's owner read without an await.
+The task lives as long as there is a socket to watch. What an owner raises is a bug of ours and would end the
+run; owners therefore hand every error on to the task that uses them.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import Protocol
+
+import trio
+import trio.lowlevel
+
+AVAILABLE = hasattr(select, "epoll")
+READABLE, WRITABLE = 1, 4
+"""EPOLLIN and EPOLLOUT, by value: the module must import everywhere."""
+
+SOCKETS_AT_ONCE = 64
+"""Served before other tasks get a turn: a millisecond or two."""
+
+
+class Watched(Protocol):
+    """A socket's owner. Both methods are synchronous and let no exception out."""
+
+    def on_ready(self, events: int) -> None:
+        """The socket is readable, writable or broken."""
+        ...
+
+    def on_again(self) -> None:
+        """A turn that was asked for with :meth:`Hub.again`."""
+        ...
+
+
+class Hub:
+    """Use :func:`current_hub`."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._owners: dict[int, Watched] = {}
+        self._again: dict[Watched, None] = {}
+        self._scope = trio.CancelScope()
+        self._wake = trio.lowlevel.ParkingLot()
+
+    def add(self, fd: int, owner: Watched, events: int = READABLE) -> None:
+        self._epoll.register(fd, events)
+        self._owners[fd] = owner
+
+    def watch(self, fd: int, events: int) -> None:
+        """Change what is watched for; 0: nothing but that the connection broke."""
+        self._epoll.modify(fd, events)
+
+    def remove(self, fd: int, owner: Watched) -> None:
+        """To be called before the socket is closed."""
+        del self._owners[fd]
+        self._again.pop(owner, None)
+        self._epoll.unregister(fd)
+        if not self._owners:
+            _hub.set(None)
+            self._scope.cancel()
+
+    def again(self, owner: Watched) -> None:
+        """This owner has more to do than is fair in one turn: give it another one."""
+        self._again[owner] = None
+        self._wake.unpark_all()
+
+    async def run(self) -> None:
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._serve_again)
+                    while True:
+                        await trio.lowlevel.wait_readable(self._epoll.fileno())
+                        owners = self._owners
+                        for fd, events in self._epoll.poll(0, SOCKETS_AT_ONCE):
+                            owner = owners.get(fd)
+                            if owner is not None:
+                                owner.on_ready(events)
+        finally:
+            self._epoll.close()
+
+    async def _serve_again(self) -> None:
+        while True:
+            if not self._again:
+                await self._wake.park()
+            owners, self._again = self._again, {}
+            for owner in owners:
+                owner.on_again()
+            await trio.lowlevel.checkpoint()
+
+
+_hub: trio.lowlevel.RunVar[Hub | None] = trio.lowlevel.RunVar("callrt media hub", None)
+
+
+def current_hub() -> Hub:
+    """The hub of this Trio run; its task is started when there is none."""
+    hub = _hub.get()
+    if hub is None:
+        hub = Hub()
+        _hub.set(hub)
+        trio.lowlevel.spawn_system_task(hub.run, name="callrt media hub")
+    return hub
