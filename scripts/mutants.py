@@ -119,8 +119,8 @@ MUTANTS = (
         "window-off-by-one",
         "one restart too many",
         "intensity.py",
-        ">= self.max_restarts",
-        "> self.max_restarts",
+        "if self.count(now) >= self.max_restarts",
+        "if self.count(now) > self.max_restarts",
         "restarts",
     ),
     Mutant(

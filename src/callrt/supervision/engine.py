@@ -15,6 +15,7 @@ before every start and after every await, and it interrupts a start that hangs.
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
@@ -25,7 +26,7 @@ import trio
 from .child import Child, Incarnation
 from .context import Context
 from .errors import Escalation, StartFailed, SupervisionError, SupervisorDown
-from .exits import End, describe, gives_up
+from .exits import End, describe, gives_up, system_leaf
 from .intensity import Window
 from .launching import STOPPED, Launcher
 from .mailbox import Address
@@ -36,6 +37,11 @@ from .stopping import Stopper
 
 if TYPE_CHECKING:
     from .supervisor import SupervisorBase
+
+
+STOP_ATTEMPTS = 3
+"""An ordered stop that is interrupted goes on without clean-up times; a third failure is a bug of ours, and then
+the children are cancelled all at once: no order, but no orphans."""
 
 
 class Call:
@@ -122,7 +128,9 @@ class Run:
         self._emit(report, child.id, child.address.incarnation, **facts)
 
     def _emit(self, report: type[Report], id: Hashable, incarnation: int, /, **facts: Any) -> None:
-        at = trio.current_time()
+        at = (
+            trio.current_time() if trio.lowlevel.in_trio_run() else math.nan
+        )  # a dead letter after the end of all
         self.reports.emit(
             report(path=self.path, id=id, incarnation=incarnation, at=at, strategy=self.strategy, **facts)
         )
@@ -145,6 +153,11 @@ class Run:
                     async with trio.open_nursery() as self.kids:
                         await self._live(task_status)
                 outer.cancel_scope.cancel()
+        except BaseException as escaped:
+            # a Ctrl-C while the last tasks end; anything else that gets here is the cancellation around us
+            self.outcome = self.outcome or system_leaf(escaped)
+            if self.outcome is None:
+                raise
         finally:
             self.phase = "ended"
             self.over.set()
@@ -168,7 +181,7 @@ class Run:
             if not self.ending():
                 self.phase = "up"
                 task_status.started(self.face)
-            elif self.why == "stopped" and task_status is not trio.TASK_STATUS_IGNORED:
+            elif self._stopped_early() and task_status is not trio.TASK_STATUS_IGNORED:
                 self.outcome = StartFailed(self.path, self.face.name, "stopped", STOPPED)
             while not self.ending():
                 await self._handle(await self._next())
@@ -176,19 +189,31 @@ class Run:
             self._fault(fault)
         self.phase = "stopping"
         self._refuse_calls()
-        try:
-            await self._stop_all()
-        except BaseException as fault:
-            self._fault(fault)
+        for _ in range(STOP_ATTEMPTS):
+            try:
+                await self._stop_all()
+                await self._wait_for_the_unresponsive()
+                break
+            except BaseException as fault:  # a second Ctrl-C: no more patience
+                self._fault(fault)
+                self.stopper.cut()
+        else:
             self.kids.cancel_scope.cancel()
-        await self._wait_for_the_unresponsive()
         for child in self.children.values():
             child.address.close()
 
+    def _stopped_early(self) -> bool:
+        """Somebody asked for a stop before the ack; it is neither a failure nor a cancellation."""
+        return self.outcome is None and self.why not in ("cancelled", "cut")
+
     def _fault(self, fault: BaseException) -> None:
-        """The supervisor itself is broken (a policy raised): for the parent an abnormal exit."""
-        self.request_stop("fault")
-        if self.outcome is None:
+        """The supervisor itself is broken (a policy raised): for the parent an abnormal exit. Or its task is the
+        main one, and Ctrl-C was delivered to it."""
+        system = system_leaf(fault)
+        self.request_stop("fault" if system is None else "system exit")
+        if system is not None:
+            self.outcome = system
+        elif self.outcome is None:
             reason = describe(fault, "error")
             self.outcome = Escalation(self.path, self.face.name, "fault", reason)
             self.outcome.__cause__ = fault
@@ -198,8 +223,6 @@ class Run:
         for spec in self.face.specs:
             self.admit(spec, self.face.static_address(spec, self.path))
         for child in list(self.children.values()):
-            if self.ending():
-                return
             launch = await self.launcher.launch(child)
             if launch.kind == "declined":
                 self.settle_down(child)

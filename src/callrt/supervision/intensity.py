@@ -17,14 +17,14 @@ class Window:
 
     def add(self, now: float) -> bool:
         """Count a restart decision at ``now``. False: one too many, escalate (nothing is counted then)."""
-        while self._times and now - self._times[0] > self.period:
-            self._times.popleft()
-        if len(self._times) >= self.max_restarts:
+        if self.count(now) >= self.max_restarts:
             return False
         self._times.append(now)
-        assert len(self._times) <= self.max_restarts
         return True
 
     def count(self, now: float) -> int:
         """Restarts that still count at ``now``."""
-        return sum(1 for at in self._times if now - at <= self.period)
+        while self._times and now - self._times[0] > self.period:
+            self._times.popleft()
+        assert len(self._times) <= self.max_restarts
+        return len(self._times)

@@ -107,8 +107,6 @@ class Restarts:
         if self._lost(group):
             return
         for member in group:
-            if run.ending():
-                return
             if member.state != "restarting":
                 continue
             launch = await run.launcher.launch(member)
