@@ -11,6 +11,7 @@ from callrt.testing.carrier_tape import HeardFrame, frames_of
 from callrt.testing.demo import checks
 from callrt.testing.demo.hearing import Spoken, listen
 from callrt.testing.demo.plot import BREAKS, EXCHANGES, make_plot
+from callrt.testing.demo.waits import Waits
 from callrt.testing.model_voice import BeepVoice
 
 SILENCE = b"\xff" * 160
@@ -90,6 +91,21 @@ def test_silence_before_the_comfort_line_is_measured_from_the_last_sound(silence
     assert verdict.held is held
     assert verdict.figure == f"{silence} ms"
     assert span is not None
+
+
+def test_what_the_machine_had_no_processor_for_is_told_apart_and_excuses_no_more_than_itself() -> None:
+    heard = tape(AUDIO[:HALF], 500, COMFORT)
+    waits = Waits()
+    for n in range(500):
+        waits.note(n * 0.01, min(max(0.0, n * 0.01 - 0.85), 0.25))
+    verdict, _ = checks.comfort_in_time(heard, 0.1, COMFORT, 300, waits)
+    assert verdict.held
+    assert verdict.figure == "500 ms, 250 of it waiting for a processor"
+    assert not checks.comfort_in_time(heard, 0.1, COMFORT, 200, waits)[0].held
+    assert checks.clear_in_time([0.9], [0.95], waited=waits).held
+    assert not checks.clear_in_time([2.0], [2.05], waited=waits).held
+    assert waits.between(0.9, 0.95) == pytest.approx(0.05)
+    assert Waits().between(0.0, 9.0) == 0.0
 
 
 def test_a_comfort_line_that_nobody_heard_is_a_failure() -> None:

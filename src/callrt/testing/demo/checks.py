@@ -8,13 +8,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from callrt.protocol.audio import FRAME_BYTES
 from callrt.testing.carrier_stream import TICK_SECONDS
 from callrt.testing.carrier_tape import HeardFrame, is_audible
 from callrt.testing.demo.hearing import FRAME_MS, Hearing, Spoken
 from callrt.testing.timeline.story import Guarantee
+
+
+class Waited(Protocol):
+    """See :class:`callrt.testing.demo.waits.Waits`."""
+
+    def between(self, start: float, end: float) -> float: ...
+
+
+class NobodyWaited:
+    """A machine with a processor for everybody."""
+
+    def between(self, start: float, end: float) -> float:
+        return 0.0
+
 
 TOLD_ABOVE_MS = 20
 TOLD_BELOW_MS = 600
@@ -25,7 +39,11 @@ side, and a word that was cut in its middle is said again from its start."""
 
 
 def comfort_in_time(
-    heard: Sequence[HeardFrame], lost_at: float, line: bytes, limit_ms: int
+    heard: Sequence[HeardFrame],
+    lost_at: float,
+    line: bytes,
+    limit_ms: int,
+    waited: Waited = NobodyWaited(),  # noqa: B008 (it has no state)
 ) -> tuple[Guarantee, tuple[float, float] | None]:
     """G1: the silence that the caller hears before the comfort line, and when that line was heard.
 
@@ -39,10 +57,11 @@ def comfort_in_time(
         return Guarantee("G1", title, False, "it was not heard", limit), None
     sounds = [h.at + TICK_SECONDS for h in heard if h.at < begins[0] and is_audible(h.frame)]
     # The line's own silent lead-in is silence to the caller.
-    silence = begins[0] - max(lost_at, max(sounds, default=lost_at))
-    ms = max(0.0, silence * 1000)
+    quiet_from = max(lost_at, max(sounds, default=lost_at))
+    ms = max(0.0, (begins[0] - quiet_from) * 1000)
+    starved = waited.between(quiet_from, begins[0]) * 1000 if ms > limit_ms else 0.0
     span = (begins[0], begins[0] + (len(line) // FRAME_BYTES - first) * TICK_SECONDS)
-    return Guarantee("G1", title, ms <= limit_ms + 1e-6, f"{ms:.0f} ms", limit), span
+    return Guarantee("G1", title, ms - starved <= limit_ms + 1e-6, _span(ms, starved, 0), limit), span
 
 
 def first_audible(line: bytes) -> tuple[int, bytes]:
@@ -131,19 +150,28 @@ def words_once(name: str, title: str, line: str, pieces: Sequence[Sequence[str]]
     return Guarantee(name, title, twice <= WORDS_TWICE_MAX and lost == 0, figure, limit)
 
 
-def clear_in_time(started: Sequence[float], clears: Sequence[float], limit_ms: float = CLEAR_MS) -> Guarantee:
+def clear_in_time(
+    started: Sequence[float],
+    clears: Sequence[float],
+    limit_ms: float = CLEAR_MS,
+    waited: Waited = NobodyWaited(),  # noqa: B008
+) -> Guarantee:
     """G4: from the model's speech-started event leaving it to the clear arriving at the carrier."""
     title = "Clear at the carrier after speech-started"
     limit = f"≤ {limit_ms:g} ms"
     if not clears:
         return Guarantee("G4", title, False, "no clear came", limit)
-    delays = []
+    worst, worst_starved = 0.0, 0.0
     for at in clears:
         before = [begin for begin in started if begin <= at]
         if not before:
             return Guarantee("G4", title, False, "a clear without a cause", limit)
-        delays.append((at - max(before)) * 1000)
-    return Guarantee("G4", title, max(delays) <= limit_ms + 1e-6, f"{max(delays):.1f} ms", limit)
+        ms = (at - max(before)) * 1000
+        starved = waited.between(max(before), at) * 1000 if ms > limit_ms else 0.0
+        if ms - starved >= worst - worst_starved:
+            worst, worst_starved = ms, starved
+    held = worst - worst_starved <= limit_ms + 1e-6
+    return Guarantee("G4", title, held, _span(worst, worst_starved, 1), limit)
 
 
 def told_is_heard(spoken: Sequence[Spoken], heard_ms: Mapping[int, int]) -> Guarantee:
@@ -236,6 +264,12 @@ def secrets_kept(log: str, secrets: Mapping[str, str], said: Sequence[str]) -> G
     figure = "nothing" if not (found or leaked) else ", ".join([*found, *(f"words of {t!r}" for t in leaked)])
     title = f"Secrets and voices in {len(log.splitlines())} lines of log"
     return Guarantee("G12", title, not found and not leaked, figure, "nothing")
+
+
+def _span(ms: float, starved: float, digits: int) -> str:
+    """With what the machine had no processor for, where that matters."""
+    told = f", {starved:.{digits}f} of it waiting for a processor" if starved else ""
+    return f"{ms:.{digits}f} ms{told}"
 
 
 def _shingles(text: str) -> list[str]:

@@ -116,7 +116,7 @@ class Server:
 
     async def start(self) -> None:
         """Returns when it listens. Raises CallrtError with its own last words. If cancelled: it is killed."""
-        command = [sys.executable, "-m", "callrt.cli.main", "serve", "--config", str(self.config)]
+        command = [sys.executable, "-m", "callrt", "serve", "--config", str(self.config)]
         env = {**os.environ, "DEMO_TEXT_MESSAGES": "hang" if self.hung_tool else "send"}
         with (self.folder / "log.txt").open("ab") as log:
             process = await trio.lowlevel.open_process(
@@ -159,6 +159,10 @@ class Server:
         self.process = None
         return status
 
+    def pids(self) -> list[int]:
+        """Ours and the server's."""
+        return [os.getpid(), *([] if self.process is None else [self.process.pid])]
+
     def files(self) -> int | None:
         """File descriptors now."""
         return None if self.process is None else open_files(self.process.pid)
@@ -180,7 +184,7 @@ class Server:
 
     async def show_call(self, call_sid: str) -> str:
         """What ``callrt calls show --json`` prints. Raises CallrtError."""
-        command = [sys.executable, "-m", "callrt.cli.main", "calls", "show", call_sid, "--json"]
+        command = [sys.executable, "-m", "callrt", "calls", "show", call_sid, "--json"]
         done = await trio.run_process(
             [*command, "--config", str(self.config)], capture_stdout=True, capture_stderr=True, check=False
         )

@@ -28,6 +28,7 @@ from callrt.testing.demo.hearing import Spoken
 from callrt.testing.demo.plot import AGENT_VOICE, Plot, say_as_caller
 from callrt.testing.demo.server import ACCOUNT_SID, API_KEY, AUTH_TOKEN, MODEL, Server
 from callrt.testing.demo.show import Picture, Show
+from callrt.testing.demo.waits import Waits
 from callrt.testing.model_core import ModelOptions
 from callrt.testing.model_faults import FaultPlan
 from callrt.testing.model_server import PATH, EmulatedModel
@@ -85,6 +86,7 @@ class Performance:
     secrets: Mapping[str, str]
     missed: tuple[str, ...]
     exit_status: int
+    waits: Waits
     write_wav: Callable[[Path], None] = attrs.field(repr=False)
 
 
@@ -109,6 +111,7 @@ async def perform(plot: Plot, folder: Path, show: Show) -> Performance:
         show.note(trio.current_time() - began, kind, text)
 
     comfort = ComfortLibrary.load()["one_moment"]
+    waits = Waits()
     cast = Cast(plot, model, server, tell, first_audible(comfort)[1])
     await _rehearse(plot)
     async with trio.open_nursery() as nursery:
@@ -123,13 +126,14 @@ async def perform(plot: Plot, folder: Path, show: Show) -> Performance:
                 tell("note", f"callrt serve listens, process {server.process.pid if server.process else '?'}")
                 async with trio.open_nursery() as audience:
                     audience.start_soon(partial(_watch, cast, call, show, began))
+                    audience.start_soon(waits.run, server.pids)
                     with trio.move_on_after(CALL_SECONDS_MAX):
                         await call.run()
                     audience.cancel_scope.cancel()
             cast.catch_up()
             cast.before_words()
             tell("end", call.end_reason.replace("_", " "))
-            return await _gather(cast, call, comfort)
+            return await _gather(cast, call, comfort, waits)
         finally:
             with trio.CancelScope(shield=True):
                 await server.kill()
@@ -221,7 +225,7 @@ async def _look(cast: Cast, call_sid: str, client: httpx.AsyncClient, state: _St
         calls = answer.json()["calls"] if answer is not None and answer.status_code == 200 else []
         state.call = next((call for call in calls if call["call_sid"] == call_sid), None)
         state.restarts = await trio.to_thread.run_sync(read) or state.restarts
-        await trio.sleep(PICTURE_SECONDS)
+        await trio.sleep(2 * PICTURE_SECONDS)
 
 
 @attrs.define
@@ -315,7 +319,7 @@ def _describe(tell: Any, event: WireEvent | Alert | WebhookRecord) -> None:
 # -- afterwards ---------------------------------------------------------------------------------------------
 
 
-async def _gather(cast: Cast, call: PhoneCall, comfort: bytes) -> Performance:
+async def _gather(cast: Cast, call: PhoneCall, comfort: bytes, waits: Waits) -> Performance:
     server, model = cast.server, cast.model
     live, files = await _settled(server)
     shown = await server.show_call(call.call_sid)
@@ -357,6 +361,7 @@ async def _gather(cast: Cast, call: PhoneCall, comfort: bytes) -> Performance:
         },
         missed=tuple(cast.missed),
         exit_status=status,
+        waits=waits,
         write_wav=call.tape.write_wav,
     )
 

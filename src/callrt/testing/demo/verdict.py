@@ -30,7 +30,7 @@ def judge(seen: Performance) -> tuple[Guarantee, ...]:
         found += _process(seen, hearing)
     if any(exchange.interrupted for exchange in seen.plot.exchanges):
         clears = [event.at for event in seen.wire if event.kind == "clear"]
-        found.append(checks.clear_in_time(seen.speech_started, clears))
+        found.append(checks.clear_in_time(seen.speech_started, clears, waited=seen.waits))
         found.append(checks.told_is_heard(seen.spoken, heard_ms(seen, hearing)))
     found += _tools(seen, hearing)
     found += _faults_missing(seen)
@@ -46,7 +46,7 @@ def judge(seen: Performance) -> tuple[Guarantee, ...]:
 
 def _model(seen: Performance, hearing: Hearing) -> list[Guarantee]:
     lost_at = seen.model_losses[0]
-    comfort, _ = checks.comfort_in_time(seen.heard, lost_at, seen.comfort, COMFORT_AFTER_MS)
+    comfort, _ = checks.comfort_in_time(seen.heard, lost_at, seen.comfort, COMFORT_AFTER_MS, seen.waits)
     exchange = _struck(seen, "model")
     items = items_of(seen.spoken, exchange.answer)
     after = [at for p, ats in hearing.times.items() if seen.spoken[p.item].session > 1 for at in ats]
