@@ -284,3 +284,35 @@ async def test_every_reply_measures_its_way_down(autojump_clock: Any) -> None:
     assert len(scene.world.of(facts.DownlinkDelay)) >= 2
     assert len(scene.world.of(facts.TurnLatency)) == 1
     assert 0.0 < scene.world.of(facts.TurnLatency)[0].seconds < 2.0
+
+
+@pytest.mark.parametrize("how", ["stall", "freeze"])
+async def test_session_that_went_deaf_before_the_caller_spoke_is_noticed(how: Any, autojump_clock: Any) -> None:
+    """Found by simulation: ``callrt sim --faults model``. It had told nothing, so it owed nothing."""
+    scene = await play(
+        Fault(how, Trigger(connection=1, seconds=3.5)),
+        resilience=Resilience(model_stall_seconds=2),
+        caller=saying(HOURS, silence=4.0),
+    )
+    assert scene.model.connections == 2
+    assert scene.agent_words() == f"{GREETING} {ANSWER}"
+    assert ("caller", HOURS) in scene.transcript()
+    # Known after a pause of 0.7 s and the patience of 2 s, whatever the dead socket does.
+    assert scene.model.sessions[1].began - scene.call.line.spoke_until <= 2.8
+
+
+async def test_cough_that_the_model_ignores_costs_no_session(autojump_clock: Any) -> None:
+    async def cough(line: Any) -> None:
+        await line.wait_for_agent_silence()
+        await line.say(bytes([0x80, 0x00]) * 80 * 11)
+        await line.wait(8.0)
+        line.hang_up()
+
+    scene = await play(caller=cough)
+    assert scene.model.connections == 1
+
+
+async def test_written_reply_is_deleted_so_that_the_spoken_one_is_whole(autojump_clock: Any) -> None:
+    """Found by simulation: the model went on after the words that nobody had heard."""
+    scene = await play(Fault("text", Trigger(connection=1, reply=2)))
+    assert scene.agent_words() == f"{GREETING} {ANSWER}"

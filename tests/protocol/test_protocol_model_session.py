@@ -193,7 +193,7 @@ def test_written_reply_on_an_audio_session_is_asked_for_again_spoken() -> None:
     committed(one)
     one.handle(ev.ReplyStarted("r1", {}), 1.0)
     out = one.handle(ev.ReplyText("r1", "i1", "Hello"), 1.0)
-    assert sent(out) == [ev.CancelReply("r1")]
+    assert sent(out) == [ev.CancelReply("r1"), ev.DeleteItem("i1")]
     assert sent(one.handle(ev.ReplyDone("r1", "cancelled", "client_cancelled"), 1.1)) == [ev.RequestReply()]
 
 

@@ -22,6 +22,7 @@ from callrt.actors.tools import ToolDesk
 from callrt.actors.voice import Voice
 from callrt.actors.wake import Wake
 from callrt.policy import facts, limits
+from callrt.protocol.attention import Attention
 from callrt.protocol.carriers.events import ClearAudio
 from callrt.protocol.comfort import ComfortPlan
 from callrt.protocol.conduct import Verdict
@@ -94,6 +95,8 @@ class LinkPort(Protocol):
 
     def append(self, audio: bytes) -> None: ...
 
+    def probe(self) -> None: ...
+
     def digit(self, digit: str) -> None: ...
 
     def filler(self, text: str) -> None: ...
@@ -116,6 +119,7 @@ class Line:
     transcript: Transcript = attrs.field(factory=Transcript)
     uplink: Uplink = attrs.field(init=False)
     ear: Ear = attrs.field(factory=Ear)
+    attention: Attention = attrs.field(init=False)
     turn: Turn = attrs.field(factory=Turn)
     link: LinkPort | None = None
     stream: Stream | None = None
@@ -152,6 +156,7 @@ class Line:
     def __attrs_post_init__(self) -> None:
         self.pauses_seen = self.ports.pulse.check(trio.current_time())
         self.uplink = Uplink(keep_ms=limits.UPLINK_HELD_MS)
+        self.attention = Attention(self.plan.resilience.model_stall_seconds)
         self.new_voice()
 
     def new_voice(self) -> None:
@@ -190,6 +195,12 @@ class Line:
             if missing_ms:
                 payload = b"\xff" * (missing_ms * BYTES_PER_MS) + payload
             link.append(payload)
+            before = self.attention.spoken_from
+            unnoticed = self.attention.hear(payload, self.uplink.end - len(payload), trio.current_time())
+            if self.attention.spoken_from != before:
+                self.hold_audio()
+            if unnoticed:
+                link.probe()
         elif self.ear.hear(payload):
             # He spoke to nobody, and has finished: now he waits for a reply.
             self.voice.owe(trio.current_time())
@@ -200,6 +211,8 @@ class Line:
         needed = [begin for begin, _ in self.turn_audio.values()]
         if self.speech_from is not None:
             needed.append(self.speech_from)
+        if self.attention.spoken_from is not None:
+            needed.append(self.attention.spoken_from)
         if self.link is None or not self.link.live:
             needed.append(self.heard_until)
         self.uplink.need_from(min(needed) if needed else None)

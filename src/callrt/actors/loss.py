@@ -64,6 +64,9 @@ def settle_line(line: Line) -> None:
     line.note_expected()
     if line.speech_from is not None:
         line.heard_until = line.speech_from
+    if line.attention.spoken_from is not None:
+        line.heard_until = min(line.heard_until, line.attention.spoken_from)
     line.speech_from = None
+    line.attention.taken()
     line.hold_audio()
     line.tools.model_session_changed()

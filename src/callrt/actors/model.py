@@ -138,6 +138,8 @@ class _Session:
             if link.crash is not None:
                 raise link.crash
             if link.failed is not None:
+                # A polite close of a session that does not answer would keep the caller waiting in silence.
+                transport.abort()
                 raise _Failed(link.failed)
 
     def _take(self, message: str | bytes) -> bool:

@@ -248,6 +248,11 @@ class Configure:
 
 
 @attrs.frozen
+class Probe:
+    """Anything that a living session answers at once and that changes nothing."""
+
+
+@attrs.frozen
 class AppendAudio:
     audio: bytes
 
@@ -317,6 +322,7 @@ class CancelReply:
 
 ModelCommand = (
     Configure
+    | Probe
     | AppendAudio
     | ClearInput
     | AddMessage

@@ -36,6 +36,7 @@ from callrt.protocol.models.events import (
     ModelError,
     ModelEvent,
     OtherMessage,
+    Probe,
     ReplyAudio,
     ReplyDone,
     ReplyItemDone,
@@ -214,6 +215,8 @@ class OpenAIRealtimeCodec:
         match command:
             case Configure():
                 return {"type": "session.update", "session": self._session(command)}
+            case Probe():
+                return {"type": "session.update", "session": {"type": "realtime"}}
             case ClearInput():
                 return {"type": "input_audio_buffer.clear"}
             case AddMessage(role, text, item_id):

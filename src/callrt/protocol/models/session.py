@@ -277,6 +277,8 @@ class ModelSession:
         return [
             fx.Noticed(FaultKind.REPLY_FAILED, "text_reply"),
             self._requests.send(ev.CancelReply(event.reply_id)),
+            # Nobody heard it: as long as it stands in the conversation the model believes that it was said.
+            self._requests.send(ev.DeleteItem(event.item_id)),
             *self._retry(FaultKind.REPLY_FAILED, "text_reply", spoke=False, now=now),
         ]
 

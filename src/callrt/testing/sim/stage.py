@@ -113,6 +113,7 @@ class _Stage:
             before = trio.lowlevel.current_statistics().tasks_living
             self.call = self._place()
             self.person.call = self.call
+            self._watch_drops()
             placed_at = trio.current_time()
             with trio.move_on_after(SECONDS_MAX) as limit:
                 async with trio.open_nursery() as nursery:
@@ -129,7 +130,6 @@ class _Stage:
             self._quieten()
             leftovers = await self._settle(before)
             self._note_model_faults()
-            self._note_drops()
             self.struck.sort(key=lambda struck: struck.at)
             return self._history(placed_at, over_at, leftovers, stuck, others)
         raise AssertionError("not reached")
@@ -242,7 +242,6 @@ class _Stage:
         if self.calm:
             return
         self.calm = True
-        self._note_drops()
         self.model.plan.faults = ()
         self.disk.trouble = None
         self.workshop.trouble.clear()
@@ -254,27 +253,16 @@ class _Stage:
         self.struck += [Struck(fired.at, fired.fault, fired.connection) for fired in self.model.plan.fired]
         self.struck += [Struck(at, trouble) for at, trouble in self.workshop.struck]
 
-    def _note_drops(self) -> None:
-        """Drops are the carrier's own: which have struck is told from how its streams ended."""
-        noted = {struck.connection for struck in self.struck if isinstance(struck.fault, Drop)}
-        wanted = {fault.how for fault in self.case.faults if isinstance(fault, Drop)}
-        for stream in self.call.streams:
-            number = stream.media.number
-            how = "half_open" if stream._half_open else stream.ending
-            if how in wanted and number not in noted and (stream._half_open or self._was_dropped(how)):
-                at = self._last_sent(number)
-                self.struck.append(Struck(at, Drop(how), number))  # type: ignore[arg-type]
-                noted.add(number)
+    def _watch_drops(self) -> None:
+        """Drops are the carrier's own: written down as they happen."""
+        drop = self.call.drop
 
-    def _was_dropped(self, how: str) -> bool:
-        planned = sum(isinstance(fault, Drop) and fault.how == how for fault in self.case.faults)
-        left = sum(drop.how == how for drop in self.call._drops)
-        counted = sum(isinstance(struck.fault, Drop) and struck.fault.how == how for struck in self.struck)
-        return planned - left - counted > 0
+        def noted(how: Any = "rst", *, notice_seconds: float | None = None) -> None:
+            if self.call.stream is not None:
+                self.struck.append(Struck(trio.current_time(), Drop(how), self.call.stream.media.number))
+            drop(how, notice_seconds=notice_seconds)
 
-    def _last_sent(self, number: int) -> float:
-        times = [heard.at for heard in self.call.tape.heard if heard.stream == number]
-        return times[-1] if times else self.call.streams[number - 1].started_at
+        self.call.drop = noted  # type: ignore[method-assign]
 
     @contextmanager
     def crashes(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from callrt.testing.carrier import Drop
+from callrt.testing.carrier_tape import frames_of
 from callrt.testing.sim import case as sim
 from callrt.testing.sim.checkers.verdicts import PROCESS, Checked, Finding, Violation
 from callrt.testing.sim.history import FRAME_MS, History
@@ -37,12 +38,12 @@ def truncation_is_true(history: History) -> Iterator[Finding]:
     """The model is told what was heard: at most 20 ms more, at most 600 ms less."""
     if history.faults(Drop, sim.Pause, sim.Repeat, *PROCESS):
         return
-    for number, session in enumerate(history.sessions):
+    for session in history.sessions:
         for at, item_id, told_ms in session.truncations:
             item = next((each for each in session.spoken if each.id == item_id), None)
             if item is None or not item.audio:
                 continue
-            heard_ms = _heard_ms(history, number, session.spoken.index(item), at)
+            heard_ms = _heard_ms(history, bytes(item.audio), at)
             slack = 2 * history.case.latency * 1000
             if heard_ms - 600 - slack <= told_ms <= heard_ms + 20 + FRAME_MS:
                 yield Checked("G4")
@@ -50,12 +51,13 @@ def truncation_is_true(history: History) -> Iterator[Finding]:
                 yield Violation("G4", "truncation_is_true", f"told {told_ms} ms, heard {heard_ms} ms")
 
 
-def _heard_ms(history: History, session: int, index: int, at: float) -> int:
-    wanted = f"item {session} {index}"
+def _heard_ms(history: History, audio: bytes, at: float) -> int:
+    """How far into this sound the caller has come; the same line may have been said in another session, too."""
+    frames = {frame: index for index, frame in enumerate(frames_of(audio))}
     heard = 0
-    for when, place in history._frames_heard():
-        if place.source == wanted and when <= at + 0.5:
-            heard = max(heard, (place.frame + 1) * FRAME_MS)
+    for each in history.call.tape.heard:
+        if each.source == "stream" and at - 30.0 <= each.at <= at + 0.5 and each.frame in frames:
+            heard = max(heard, (frames[each.frame] + 1) * FRAME_MS)
     return heard
 
 

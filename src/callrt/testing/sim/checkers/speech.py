@@ -19,6 +19,8 @@ WHOLE = 0.9
 def answers_are_whole(history: History) -> Iterator[Finding]:
     """Every answer that began to be heard, and that the caller let finish, is heard to its end, in order, once."""
     for line, start, end in exchanges(history):
+        if interrupted_by_the_model(history, start, end):
+            continue
         words = [word for word in history.words if word.line == line and start <= word.began < end]
         if not words:
             continue
@@ -92,6 +94,14 @@ def allowances(history: History, start: float, end: float) -> tuple[int, float]:
                 words += 1
                 ms += 1300.0
     return words, ms
+
+
+def interrupted_by_the_model(history: History, start: float, end: float) -> bool:
+    """The service heard speech where none was, and cut its own answer."""
+    return any(
+        isinstance(struck.fault, Fault) and struck.fault.kind == "phantom_speech" and start <= struck.at <= end
+        for struck in history.struck
+    )
 
 
 def turns_are_not_lost(history: History) -> Iterator[Finding]:
