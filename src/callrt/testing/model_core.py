@@ -5,6 +5,7 @@ Sans-IO: time is an argument, randomness a stream, output a list of values for a
 
 from __future__ import annotations
 
+import abc
 import heapq
 import math
 import random
@@ -91,7 +92,7 @@ class ModelOptions:
 
 
 @attrs.define(eq=False)
-class SessionCore:
+class SessionCore(abc.ABC):
     brain: Brain
     voice: Voice
     options: ModelOptions
@@ -162,8 +163,8 @@ class SessionCore:
 
     # -- for the session ------------------------------------------------------------------------------
 
-    def _handle(self, message: str | bytes) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _handle(self, message: str | bytes) -> None: ...
 
     def _later(self, due: float, action: Callable[[], None]) -> None:
         self._timer_count += 1
@@ -269,11 +270,11 @@ class SessionCore:
             self._error("session_expired", reason)
         self._close(1001, reason)
 
-    def _fail_now(self, fault: Fault) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _fail_now(self, fault: Fault) -> None: ...
 
-    def _hear_phantom(self) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _hear_phantom(self) -> None: ...
 
     # -- inside ---------------------------------------------------------------------------------------
 

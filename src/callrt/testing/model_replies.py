@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import base64
 from typing import Any
 
@@ -99,8 +100,8 @@ class RepliesHalf(SessionCore):
                 known.append(self._make_item(part))
         return known
 
-    def _make_item(self, source: dict[str, Any]) -> Item:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _make_item(self, source: dict[str, Any]) -> Item: ...
 
     def _new_reply(self, request: dict[str, Any], aside: bool, known: list[Item]) -> Reply:
         output = {**self.session["audio"]["output"], **request.get("audio", {}).get("output", {})}
@@ -269,8 +270,8 @@ class RepliesHalf(SessionCore):
         self._emit("rate_limits.updated", rate_limits=_RATE_LIMITS)
         self._after_reply(reply)
 
-    def _after_reply(self, reply: Reply) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _after_reply(self, reply: Reply) -> None: ...
 
     def _cancel(self, reply: Reply, reason: str) -> None:
         late = self._take("late_deltas")
