@@ -16,6 +16,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import trio
@@ -27,7 +28,7 @@ from callrt.testing.carrier import Carrier, Habits, PhoneCall
 from callrt.testing.carrier_caller import Line
 from callrt.testing.carrier_net import open_carrier, serve_rest
 from callrt.testing.carrier_tape import is_audible
-from callrt.testing.model_brain import Calling, ScriptBrain, Turn, words_of
+from callrt.testing.model_brain import Answer, Calling, ScriptBrain, Turn, words_of
 from callrt.testing.model_items import Item
 from callrt.testing.model_server import EmulatedModel
 from callrt.testing.speech import beeps
@@ -116,8 +117,22 @@ tools = ["crash_tools:book", "crash_tools:send_address"]
 """
 
 
+class Clinic(ScriptBrain):
+    """Calls a tool again when it is told that it may."""
+
+    def answer(
+        self, history: Sequence[dict[str, Any]], instructions: str, speak_exactly: str | None
+    ) -> Answer:
+        last = history[-1] if history else {}
+        if last.get("type") == "function_call_output" and "may be called again" in last["output"]:
+            calls = {item["call_id"]: item for item in history if item["type"] == "function_call"}
+            call = calls[last["call_id"]]
+            return Answer((Calling(call["name"], call["arguments"]),))
+        return super().answer(history, instructions, speak_exactly)
+
+
 def brain() -> ScriptBrain:
-    return ScriptBrain(
+    return Clinic(
         [
             Turn(BOOK, beeps(BOOK, 7), BOOKED, tool=Calling("book", '{"day": "Tuesday"}')),
             Turn(SEND, beeps(SEND, 7), SENT, tool=Calling("send_address")),
@@ -218,11 +233,11 @@ class Rig:
         assert numbers == list(range(1, len(numbers) + 1)), "the journal has no hole"
         return fold(reading.entries)
 
-    def effects(self, call_sid: str) -> list[str]:
-        """Names of the tools that have run for this call."""
+    def effects(self, call_sid: str) -> list[tuple[str, str]]:
+        """(name, idempotency key) of each run of a tool for this call."""
         file = self.server.folder / "effects.txt"
         lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
-        return [name for sid, name, _ in lines if sid == call_sid]
+        return [(name, key) for sid, name, key in lines if sid == call_sid]
 
 
 @asynccontextmanager

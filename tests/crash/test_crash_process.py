@@ -44,7 +44,8 @@ async def test_kill_9_at_any_instant_loses_nothing_that_matters(
 
         await run_calls(rig, ages, strike)
         wrong = {age: found for age, found in zip(ages, findings(rig), strict=True) if found}
-    assert wrong == {}
+    told = [f"{age:.3f} s: {why}" for age, found in wrong.items() for why in found]
+    assert not told, "\n".join(told)
 
 
 def findings(rig: Rig) -> list[list[str]]:
@@ -57,7 +58,7 @@ def judge(rig: Rig, visit: Visit) -> list[str]:
     wrong = [
         *heard_wrong(visit),
         *transcript_wrong(state),
-        *tools_wrong(state, rig.effects(visit.call.call_sid)),
+        *tools_wrong(visit, state, rig.effects(visit.call.call_sid)),
     ]
     if visit.call.end_reason != "caller_hung_up":
         wrong.append(f"the call ended with {visit.call.end_reason}")
@@ -87,18 +88,20 @@ def transcript_wrong(state: CallState) -> list[str]:
     return [f"not in the transcript: {missing} of {words}"] if len(missing) > 1 else []
 
 
-def tools_wrong(state: CallState, effects: list[str]) -> list[str]:
+def tools_wrong(visit: Visit, state: CallState, effects: list[tuple[str, str]]) -> list[str]:
     wrong = []
+    if len(set(effects)) < len(effects):
+        wrong.append(f"a request was carried out twice: {effects}")
     for name in ("book", "send_address"):
         uses = [use for use in state.tools if use.name == name]
-        ran = effects.count(name)
-        if ran > 1:
-            wrong.append(f"{name} ran {ran} times")
-        if ran and not uses:
+        ran = [key for tool, key in effects if tool == name]
+        if len(ran) > 1 and visit.asked == 2:
+            wrong.append(f"{name} ran {len(ran)} times for one question")
+        if not set(ran) <= {use.idempotency_key for use in uses}:
             wrong.append(f"{name} ran without an intent in the journal")
         if any(use.status is None for use in uses):
             wrong.append(f"{name} has no end")
-        if any(use.status == "ok" for use in uses) and not ran:
+        if any(use.status == "ok" and use.idempotency_key not in ran for use in uses):
             wrong.append(f"{name} is ok and never ran")
         if not any(use.status in ("ok", "unknown") for use in uses):
             wrong.append(f"{name} was never done: {[use.status for use in uses]}")
