@@ -18,6 +18,7 @@ VERBS = {
     "check": "callrt.cli.check",
     "calls": "callrt.cli.calls",
     "emulate": "callrt.cli.emulate",
+    "sim": "callrt.cli.sim",
 }
 """Each module has ``add_parser(subparsers)``, which sets ``run``: ``run(args) -> int``, the exit status. Imported
 only when asked for: ``calls list`` needs no web server."""

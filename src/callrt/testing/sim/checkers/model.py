@@ -93,6 +93,8 @@ def wait_is_bridged(history: History) -> Iterator[Finding]:
     limit = history.case.stall_seconds + COMFORT_AFTER + TURN_SECONDS + 6 * history.case.latency
     for index, asked in enumerate(history.asked):
         _, end = history.window(index)
+        if asked.line in ("look", "book") and history.faults(sim.ToolTrouble):
+            continue  # a tool takes its time, at most its timeout; that is not the model's silence
         if not sound_arrived(history, asked.began, asked.ended):
             continue
         if not history.streaming(asked.ended, min(end, asked.ended + limit)) or _disturbed(history, asked.ended):

@@ -8,7 +8,7 @@ from callrt.testing.carrier import Drop
 from callrt.testing.model_faults import Fault
 from callrt.testing.sim import case as sim
 from callrt.testing.sim.cast import FAREWELL
-from callrt.testing.sim.checkers.verdicts import Checked, Finding, Violation, family, is_permanent
+from callrt.testing.sim.checkers.verdicts import PROCESS, Checked, Finding, Violation, family, is_permanent
 from callrt.testing.sim.history import LINES, History, WordHeard
 
 HEARD = 0.5
@@ -19,7 +19,7 @@ WHOLE = 0.9
 def answers_are_whole(history: History) -> Iterator[Finding]:
     """Every answer that began to be heard, and that the caller let finish, is heard to its end, in order, once."""
     for line, start, end in exchanges(history):
-        if interrupted_by_the_model(history, start, end):
+        if interrupted_by_the_model(history, start, end) or forgotten_with_a_process(history, start, end):
             continue
         words = [word for word in history.words if word.line == line and start <= word.began < end]
         if not words:
@@ -102,6 +102,12 @@ def interrupted_by_the_model(history: History, start: float, end: float) -> bool
         isinstance(struck.fault, Fault) and struck.fault.kind == "phantom_speech" and start <= struck.at <= end
         for struck in history.struck
     )
+
+
+def forgotten_with_a_process(history: History, start: float, end: float) -> bool:
+    """The process died before the caller's words were known or written, and the agent has asked again."""
+    killed = any(start - 2.0 <= struck.at <= end for struck in history.faults(*PROCESS))
+    return killed and any(word.line in ("unknown", "nudge") and start <= word.began < end for word in history.words)
 
 
 def turns_are_not_lost(history: History) -> Iterator[Finding]:
