@@ -53,7 +53,7 @@ class Cast:
     revivals: list[float] = attrs.field(factory=list)
     """When the next process listened."""
     before_words: Callable[[], None] = lambda: None
-    """Called before the caller speaks: what was told of the agent's words is complete then."""
+    """Called before the caller speaks or the process dies: what was told of the agent's words is complete then."""
     missed: list[str] = attrs.field(factory=list)
     """Lines for which the caller waited in vain."""
     speaking: str = ""
@@ -180,6 +180,7 @@ class Cast:
         await self._until(line, exchange.answer, lambda: self._has_reached(exchange.answer, exchange.at_ms))
         self.kills.append(trio.current_time())
         await self.server.kill()
+        self.before_words()
         self.tell("fault", "kill -9: the server's process is gone")
         await self.server.start()
         self.revivals.append(trio.current_time())

@@ -22,7 +22,7 @@ from callrt.telephony.urls import VOICE
 from callrt.testing.carrier import Alert, Carrier, Habits, PhoneCall, WebhookRecord, WireEvent
 from callrt.testing.carrier_net import open_carrier, serve_rest
 from callrt.testing.carrier_tape import HeardFrame
-from callrt.testing.demo.cast import Cast, Said
+from callrt.testing.demo.cast import Cast, Said, Tell
 from callrt.testing.demo.checks import first_audible
 from callrt.testing.demo.hearing import Spoken
 from callrt.testing.demo.plot import AGENT_VOICE, Plot, say_as_caller
@@ -122,7 +122,7 @@ async def perform(plot: Plot, folder: Path, show: Show) -> Performance:
             ) as carrier:
                 rest_port = await _open(nursery, partial(serve_rest, carrier), "carrier's REST interface")
                 call = await _start(cast, carrier, model_port, rest_port)
-                call.on_event = partial(_describe, tell)
+                call.on_event = partial(_describe, tell, call)
                 tell("note", f"callrt serve listens, process {server.process.pid if server.process else '?'}")
                 async with trio.open_nursery() as audience:
                     audience.start_soon(partial(_watch, cast, call, show, began))
@@ -300,12 +300,16 @@ def _name_fault(kind: str, code: int, status: int) -> str:
     return f"the model: {kind}"
 
 
-def _describe(tell: Any, event: WireEvent | Alert | WebhookRecord) -> None:
+def _describe(tell: Tell, call: PhoneCall, event: WireEvent | Alert | WebhookRecord) -> None:
     match event:
         case WireEvent(kind="start"):
             tell("stream", f"media stream {event.stream} begins")
         case WireEvent(kind="ended", stream=number):
-            tell("stream", f"media stream {number} is over")
+            reset = any(s.media.number == number and s.ending == "rst" for s in call.streams)
+            if reset:
+                tell("fault", "the carrier's stream is reset in mid-speech")
+            else:
+                tell("stream", f"media stream {number} is over")
         case WireEvent(kind="clear"):
             tell("stream", f"clear: {event.size // 8} ms that the caller has not heard are thrown away")
         case WebhookRecord(kind="action", status=200):

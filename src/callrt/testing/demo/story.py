@@ -14,7 +14,7 @@ from callrt.testing.demo.stage import Performance
 from callrt.testing.demo.verdict import COMFORT_AFTER_MS, heard_ms
 from callrt.testing.timeline.story import Bar, Event, Guarantee, Mark, Span, Story, Turn
 
-AWAY_SECONDS_MIN = 0.04
+AWAY_SECONDS_MIN = 0.005
 
 
 def tell_story(seen: Performance, guarantees: Sequence[Guarantee]) -> Story:
@@ -107,10 +107,8 @@ class _Teller:
             found.append(
                 Event(self._comfort[0], "comfort", "One moment please", "bundled line, no model needed")
             )
-        for session in seen.show["model_sessions"][1:]:
-            found.append(
-                Event(self._wall(session["opened_at"]), "recovered", f"Model session {session['number']}")
-            )
+        for number, session in enumerate(seen.show["model_sessions"][1:], 2):
+            found.append(Event(self._wall(session["opened_at"]), "recovered", f"Model session {number}"))
         for tool in seen.show["tools"]:
             failed = tool["status"] != "ok"
             kind: Any = "fault" if failed else "tool"

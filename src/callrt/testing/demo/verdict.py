@@ -41,7 +41,7 @@ def judge(seen: Performance) -> tuple[Guarantee, ...]:
     found.append(checks.nothing_refused(carrier_refused, seen.refused))
     said = [words.text for words in seen.said] + [item.text for item in seen.spoken]
     found.append(checks.secrets_kept(seen.log, seen.secrets, said))
-    return tuple(found)
+    return tuple(sorted(found, key=lambda one: int(one.name[1:])))
 
 
 def _model(seen: Performance, hearing: Hearing) -> list[Guarantee]:
@@ -80,11 +80,10 @@ def _process(seen: Performance, hearing: Hearing) -> list[Guarantee]:
     after = [at for ats in hearing.times.values() for at in ats if at > killed_at + 0.5]
     gap = min(after) - killed_at if after else None
     said_before = [words.text for words in seen.said if words.end < killed_at]
+    title, most = "The cut answer, taken up again", checks.WORDS_TWICE_AFTER_KILL_MAX
     return [
         checks.revived(seen.show, len(seen.kills), gap, said_before),
-        checks.words_once(
-            "G3", "The cut answer, taken up again", exchange.answer, pieces(seen, hearing, items)
-        ),
+        checks.words_once("G3", title, exchange.answer, pieces(seen, hearing, items), most),
     ]
 
 
@@ -114,9 +113,9 @@ def _faults_missing(seen: Performance) -> list[Guarantee]:
     absent = [what for what in planned if not struck[what]]
     found = []
     if absent:
-        found.append(Guarantee("–", "Faults that did not strike", False, ", ".join(absent), "none"))
+        found.append(Guarantee("G0", "Faults that did not strike", False, ", ".join(absent), "none"))
     if seen.missed:
-        found.append(Guarantee("–", "Answers not heard to their end", False, "; ".join(seen.missed), "none"))
+        found.append(Guarantee("G0", "Answers not heard to their end", False, "; ".join(seen.missed), "none"))
     return found
 
 
