@@ -7,6 +7,7 @@ import base64
 import bisect
 import hashlib
 import hmac
+import itertools
 import json
 import socket
 import struct
@@ -29,6 +30,8 @@ from trio_websocket import (
 TOKEN = "5f1c" * 8
 ACCOUNT = "AC" + "9" * 32
 
+_streams = itertools.count(1)
+
 
 def sign(url: str, form: dict[str, str] | None = None, token: str = TOKEN) -> str:
     text = url + "".join(name + value for name, value in sorted((form or {}).items()))
@@ -38,7 +41,9 @@ def sign(url: str, form: dict[str, str] | None = None, token: str = TOKEN) -> st
 class Phone:
     """One call, from the carrier's side."""
 
-    def __init__(self, base: str, sid: str, called: str, nursery: trio.Nursery, caller: str = "+15550170001") -> None:
+    def __init__(
+        self, base: str, sid: str, called: str, nursery: trio.Nursery, caller: str = "+15550170001"
+    ) -> None:
         self.base, self.sid, self.called, self.nursery, self.caller = base, sid, called, nursery, caller
         self.streams: list[MediaStream] = []
         self.documents: list[ET.Element] = []
@@ -253,7 +258,7 @@ class Phone:
 class MediaStream:
     def __init__(self, phone: Phone, url: str, parameters: dict[Any, Any]) -> None:
         self.phone, self.url, self.parameters = phone, url, parameters
-        self.sid = f"MZ{len(phone.streams) + 1:x}{phone.sid[2:20]}"
+        self.sid = f"MZ{next(_streams):08x}{phone.sid[-24:]}"
         self.ws: WebSocketConnection | None = None
         self.over = trio.Event()
         self.buffer: deque[bytes | str] = deque()
@@ -279,7 +284,9 @@ class MediaStream:
 
     async def event(self, kind: str, **fields: Any) -> None:
         self.sequence += 1
-        await self.send({"event": kind, "sequenceNumber": str(self.sequence), "streamSid": self.sid, **fields})
+        await self.send(
+            {"event": kind, "sequenceNumber": str(self.sequence), "streamSid": self.sid, **fields}
+        )
 
     async def start(self, call_sid: str | None = None) -> None:
         sid = call_sid or self.phone.sid

@@ -390,7 +390,11 @@ class Session:
         if len(name) > 32:
             self.violate("item id too long")
         for part in item.get("content", ()):
-            wanted = {"user": {"input_text", "input_audio"}, "assistant": {"output_text"}, "system": {"input_text"}}
+            wanted = {
+                "user": {"input_text", "input_audio"},
+                "assistant": {"output_text"},
+                "system": {"input_text"},
+            }
             if part["type"] not in wanted[item["role"]]:
                 self.violate(f"{item['role']} item with {part['type']}")
         if item["type"] == "function_call_output":
@@ -491,7 +495,9 @@ class Session:
             if event["type"] == "conversation.item.create":
                 item = event["item"]
                 if item["type"] == "message":
-                    text = " ".join(part.get("text") or part.get("transcript") or "" for part in item["content"])
+                    text = " ".join(
+                        part.get("text") or part.get("transcript") or "" for part in item["content"]
+                    )
                     out.append((item["role"], text))
                 else:
                     out.append((item["type"], item.get("output") or item.get("arguments", "")))
@@ -551,7 +557,12 @@ class ModelServer:
                     brain.sessions.pop(0)
                 try:
                     await session.run()
-                except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+                except (
+                    ConnectionClosed,
+                    trio.BrokenResourceError,
+                    trio.ClosedResourceError,
+                    OSError,
+                ) as error:
                     reason = getattr(error, "reason", None)
                     session.close_code = reason.code if reason else None
                 finally:

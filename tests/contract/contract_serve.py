@@ -51,9 +51,7 @@ class Scenes:
 
     def __call__(self, **agent: Any) -> Callable[[Callable[[Stage], Awaitable[None]]], Any]:
         def note(act: Callable[[Stage], Awaitable[None]]) -> Any:
-            self.all.append(
-                Scene(act.__name__, act, agent, f"+1555{abs(hash_of(act.__name__)) % 10**7:07d}")
-            )
+            self.all.append(Scene(act.__name__, act, agent, f"+1555{abs(hash_of(act.__name__)) % 10**7:07d}"))
             return act
 
         return note
@@ -143,6 +141,10 @@ class Callrt:
     def files(self) -> list[str]:
         return sorted(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def links(self) -> list[str]:
+        """What the open files are."""
+        return sorted(os.readlink(f"/proc/{self.pid}/fd/{name}") for name in self.files())
+
     def memory(self) -> float:
         """Resident megabytes."""
         match = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())
@@ -174,7 +176,9 @@ class Stage:
 
     lag: Lag
 
-    def __init__(self, scene: Scene, callrt: Callrt, models: ModelServer, rest: RestServer, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, scene: Scene, callrt: Callrt, models: ModelServer, rest: RestServer, nursery: trio.Nursery
+    ) -> None:
         self.scene, self.callrt, self.models, self.rest, self.nursery = scene, callrt, models, rest, nursery
         self.brain = models.brains[scene.name]
         self.phones: list[Phone] = []
@@ -212,7 +216,13 @@ TOOLS = Path(__file__).with_name("contract_tools.txt")
 
 
 def config_text(
-    scenes: Scenes, port: int, admin: int, model_port: int, rest_port: int, resilience: dict[str, Any], server: str = ""
+    scenes: Scenes,
+    port: int,
+    admin: int,
+    model_port: int,
+    rest_port: int,
+    resilience: dict[str, Any],
+    server: str = "",
 ) -> str:
     out = [
         "[server]",

@@ -82,8 +82,12 @@ def hear(line: Line, stream: Stream, message: str | bytes) -> None:
 
 
 def _closed(line: Line, stream: Stream, closed: TransportClosed) -> None:
-    if line.stream is stream:
-        _lost(line, stream, FaultKind.CARRIER_LOST, "closed" if closed.code is not None else "reset")
+    if line.stream is not stream:
+        return
+    if closed.code == 1009 and not closed.by_peer:
+        # Our bound, not the peer's wish: bad input like any other, only that it costs the stream.
+        line.bad("carrier", "too_big")
+    _lost(line, stream, FaultKind.CARRIER_LOST, "closed" if closed.code is not None else "reset")
 
 
 def _lost(line: Line, stream: Stream, kind: FaultKind, reason: str) -> None:
