@@ -30,7 +30,7 @@ BACKOFFS = {
     (0.0,): Backoff(min=0.0, factor=1.0, cap=0.0, reset_after=RESET_AFTER, max_consecutive=MAX_CONSECUTIVE),
     (1.0, 2.0, 4.0): Backoff(1.0, 2.0, 4.0, reset_after=RESET_AFTER, max_consecutive=MAX_CONSECUTIVE),
 }
-IDS = st.sampled_from("abcde")
+IDS = st.sampled_from("abcd")
 KIDS = st.builds(
     Kid,
     id=IDS,
@@ -39,14 +39,20 @@ KIDS = st.builds(
     significant=st.booleans(),
     bad_starts=st.sampled_from([0, 0, 0, 1]),
 )
+CRASH = st.tuples(st.just("exit"), st.sampled_from("abc"), st.just("error"))
+ADVANCE = st.tuples(st.just("advance"), st.sampled_from([0.25, 1.0, 2.5, 7.0]))
 OPERATIONS = st.one_of(
-    st.tuples(st.just("exit"), IDS, st.sampled_from(["normal", "shutdown", "error", "error", "error"])),
+    CRASH,
+    CRASH,
+    CRASH,
+    ADVANCE,
+    st.tuples(st.just("exit"), IDS, st.sampled_from(["normal", "shutdown", "error"])),
     st.tuples(st.just("bad start"), IDS, st.integers(1, 3)),
     st.tuples(st.just("terminate"), IDS),
     st.tuples(st.just("restart"), IDS),
     st.tuples(st.just("delete"), IDS),
     st.tuples(st.just("add"), KIDS),
-    st.tuples(st.just("advance"), st.sampled_from([0.25, 1.0, 2.5, 7.0])),
+    ADVANCE,
 )
 
 

@@ -375,6 +375,19 @@ async def test_int_1_exactly_n_failures_are_restarted(world: World) -> None:
         assert not ended.done.is_set()
 
 
+@conformance
+async def test_int_1_window_slides_restart_by_restart(world: World) -> None:
+    """N=2, P=10: each restart leaves the window alone, when it is older than ten seconds itself."""
+    async with world.up(world.supervisor(world.specs("a"), max_restarts=2)) as ended:
+        for at in (0.0, 6.0, 11.0):
+            await trio.sleep_until(at)
+            await world.crash("a")
+        assert [report.count for report in world.of(Restarting)] == [1, 2, 2]
+        await trio.sleep_until(12.0)
+        await world.crash("a")  # those of 6 and 11 still count
+        assert ended.done.is_set()
+
+
 @conformance(strategy=STRATEGIES)
 async def test_int_2_failure_n_plus_1_stops_the_others_and_escalates(world: World, strategy: str) -> None:
     async with world.up(world.supervisor(world.specs("abc", cleanup=0.1), strategy, max_restarts=2)) as ended:

@@ -128,9 +128,8 @@ class Run:
         self._emit(report, child.id, child.address.incarnation, **facts)
 
     def _emit(self, report: type[Report], id: Hashable, incarnation: int, /, **facts: Any) -> None:
-        at = (
-            trio.current_time() if trio.lowlevel.in_trio_run() else math.nan
-        )  # a dead letter after the end of all
+        # a reference may outlive the loop: its dead letters have no time
+        at = trio.current_time() if trio.lowlevel.in_trio_run() else math.nan
         self.reports.emit(
             report(path=self.path, id=id, incarnation=incarnation, at=at, strategy=self.strategy, **facts)
         )
