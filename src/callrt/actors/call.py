@@ -73,6 +73,7 @@ class Call:
             state,
             on_trouble=self._journal_trouble,
             on_fenced=self._fenced,
+            epoch=state.lease_epoch,
         )
         rng = ports.rng(f"call/{state.call_sid}")
         self.line = Line(state.call_sid, plan, ports, self.log, make_ladder(plan, rng), rng)
@@ -194,6 +195,21 @@ class Call:
         self.conduct.finish(outcome, spoken)
         self.line.director_wake.set()
 
+    @property
+    def settled(self) -> bool:
+        """Nobody speaks, nothing is owed and no tool runs: the call may be handed on unheard."""
+        line = self.line
+        if self.ending or line.tools.pending():
+            return False
+        if line.stream is None:
+            return True
+        return line.turn.state is TurnState.IDLE and line.voice.silent
+
+    def leave(self) -> None:
+        """Let another process take the call up: its stream is closed on purpose, the journal keeps it alive."""
+        if not self.ending:
+            self.line.notify(at.Leave())
+
     # -- the actor --------------------------------------------------------------------------------------------
 
     async def run(self, ctx: Context[Any] | None = None, *, task_status: trio.TaskStatus[Call]) -> None:
@@ -257,6 +273,9 @@ class Call:
                 self.builtins.taken_back()
             case at.Fenced():
                 return False
+            case at.Leave():
+                await self._leave()
+                return False
             case at.Doubt():
                 await self._ask_for_lease()
         return True
@@ -287,6 +306,22 @@ class Call:
         self.log.write(
             StreamDetached(stream_sid=stream.stream_sid, generation=stream.generation, reason=reason)
         )
+        stream.transport.abort()
+        stream.over.set()
+
+    async def _leave(self) -> None:
+        """All that is known is on the disk before the carrier asks who goes on."""
+        line, stream = self.line, self.line.stream
+        if stream is None:
+            self.log.flush()
+            return
+        line.voice.detach(stream.last_media_at)
+        line.stream = None
+        await self.log.commit_if_possible(
+            StreamDetached(stream_sid=stream.stream_sid, generation=stream.generation, reason="moved")
+        )
+        with trio.move_on_after(2):
+            await stream.transport.aclose(1001, "moved")
         stream.transport.abort()
         stream.over.set()
 
@@ -409,6 +444,10 @@ class Call:
             await self.log.commit_if_possible(CallEnded(outcome=outcome))
         if self.log.state.outcome is None and not self.log.fenced:
             self.log.write(CallEnded(outcome=outcome))
+        if self.log.fenced:
+            # The call is another process's: what was decided here is void, and the carrier must not hear of it.
+            self.ports.observe(facts.CallReleased(self.call_sid))
+            return
         self.ports.observe(facts.CallEnded(outcome, self.call_sid))
         self.ended.set()
         stream = line.stream

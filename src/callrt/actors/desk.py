@@ -8,7 +8,7 @@ it from memory, any other one from the journal.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,9 @@ import trio
 from callrt.actors.answers import after_dial, after_end, pause_before
 from callrt.actors.call import Call
 from callrt.actors.line import Stream
+from callrt.actors.peers import BEAT_SECONDS, Peers
 from callrt.actors.ports import CallPlan, CallPorts, CarrierCodec
+from callrt.actors.sweeper import Sweeper
 from callrt.actors.tool_runner import ToolPort
 from callrt.comfort.sentences import sentence
 from callrt.journal.errors import JournalUnavailable, StreamRefused
@@ -28,14 +30,17 @@ from callrt.protocol.call_state import CallState
 from callrt.protocol.carriers.calls import IncomingCall
 from callrt.protocol.carriers.documents import ConnectStream, Document, Nothing, SayAndHangUp, Whisper
 from callrt.protocol.carriers.events import StreamStarted
-from callrt.protocol.records import CallAccepted, Entry, TransferFailed
-from callrt.supervision import ChildSpec, DynamicSupervisor
+from callrt.protocol.records import CallAccepted, Entry, StreamOffered, TransferFailed
+from callrt.supervision import Backoff, ChildSpec, DynamicSupervisor, Supervisor
 from callrt.wire.transport import Transport
 
 TERMINAL = frozenset(("completed", "busy", "failed", "no-answer", "canceled"))
 ANSWERED = frozenset(("completed", "answered"))
 ENDED_KEPT = 1_000
 """Ended calls remembered, so that the carrier's last questions need no disk."""
+SETTLED_SECONDS = 0.1
+"""Between looks at whether a call may be handed on."""
+HAND_ON_SECONDS = 5.0
 END_PATIENCE = 8.0
 """For a call that is ending to say how: under the carrier's 15 s for an answer."""
 
@@ -68,6 +73,16 @@ class Desk:
         self._supervisor = DynamicSupervisor(
             max_restarts=10, period=1.0, name="calls", rng=ports.rng("calls")
         )
+        self.peers = Peers(ports.journal)
+        self.sweeper = Sweeper(
+            ports.journal,
+            ports.rest,
+            self.peers,
+            next(iter(self._agents.values())).plan.resilience,
+            here=self._calls.__contains__,
+            now=ports.now,
+            report=ports.report,
+        )
 
     # -- running ------------------------------------------------------------------------------------------
 
@@ -75,10 +90,27 @@ class Desk:
         """Start function: the supervisor of all calls. If cancelled: each call is released, not ended."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._ports.pulse.run)
+            nursery.start_soon(self._attend, ctx)
             async with trio.open_nursery() as calls:
                 await calls.start(partial(self._supervisor.run, ctx))
                 task_status.started(self)
             nursery.cancel_scope.cancel()
+
+    async def _attend(self, ctx: Any) -> None:
+        """What looks after calls that are not here. Its failures cost no call that is."""
+        again = Backoff(min=1.0, cap=60.0)
+        attendants = Supervisor(
+            [
+                ChildSpec("peers", partial(_start, self.peers.run), backoff=again),
+                ChildSpec("sweeper", partial(_start, self.sweeper.run), backoff=again),
+            ],
+            strategy="one_for_one",
+            max_restarts=60,
+            period=60.0,
+            name="attendants",
+            rng=self._ports.rng("attendants"),
+        )
+        await attendants.run(ctx)
 
     def lease_lost(self, call_sid: str, epoch: int) -> None:
         """Another process has taken a call over: here it falls silent."""
@@ -91,14 +123,39 @@ class Desk:
         self._refusing = why
 
     async def drain(self, seconds: float) -> None:
-        """Decline new calls, let the live ones end by themselves for so long, then end them politely."""
+        """Decline new calls and let the live ones end by themselves for so long. A process that takes calls on the
+        same journal gets them, each at a moment when nobody speaks; without one they are ended politely."""
         self.refuse("draining")
+        self.peers.serving = False
         with trio.move_on_after(seconds):
-            await self._wait_empty()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hand_on)
+                await self._wait_empty()
+                nursery.cancel_scope.cancel()
+        if self.handing_over:
+            for call in list(self._calls.values()):
+                call.leave()
+            with trio.move_on_after(HAND_ON_SECONDS):
+                await self._wait_empty()
         for call in list(self._calls.values()):
             call.finish("completed", "goodbye")
         with trio.move_on_after(limits.LAST_WORDS_SECONDS + 6):
             await self._wait_empty()
+
+    async def _hand_on(self) -> None:
+        await self.peers.turn()
+        await trio.sleep(2 * BEAT_SECONDS)  # others that leave, too, have said so by then
+        while True:
+            if self.handing_over:
+                for call in list(self._calls.values()):
+                    if call.settled:
+                        call.leave()
+            await trio.sleep(SETTLED_SECONDS)
+
+    @property
+    def handing_over(self) -> bool:
+        """This process leaves, and another one is there to go on."""
+        return self._refusing is not None and not self.peers.serving and self.peers.successor
 
     @property
     def live_calls(self) -> int:
@@ -121,7 +178,7 @@ class Desk:
             if call.call_sid in self._ended:
                 return after_end(self._ended[call.call_sid])
             agent = self._agents[self._agent_for(call.called)]
-            if self._refusing is not None or len(self._calls) >= limits.CALLS_MAX:
+            if (self._refusing is not None and not self.handing_over) or len(self._calls) >= limits.CALLS_MAX:
                 return SayAndHangUp(*sentence(agent.plan.agent.language, "busy"))
             accepted = CallAccepted(
                 carrier="twilio",
@@ -141,6 +198,8 @@ class Desk:
                 # The caller is on the line now: the call is taken, and its records follow when they can.
                 self._ports.journal.append_nowait(call.call_sid, accepted)
                 new.log.on_trouble()
+            if self.handing_over:
+                return await self._offer_elsewhere(state)
             await self._start(new)
             return await self._offer(new)
 
@@ -156,6 +215,8 @@ class Desk:
             if call is not None:
                 return await self._offer(call)
             state = await self._state(call_sid)
+            if state is not None and state.outcome is None and self.handing_over:
+                return await self._offer_elsewhere(state)
             finished = self._calls.get(call_sid)
             if finished is not None:
                 finished.asked_after_end()
@@ -242,6 +303,16 @@ class Desk:
         pause = pause_before(call.log.state)
         return ConnectStream(call.call_sid, generation, pause_seconds=pause)
 
+    async def _offer_elsewhere(self, state: CallState) -> Document:
+        """Another process takes this call up when its stream comes; the journal tells it all."""
+        generation = max(state.offered_generation, state.attached_generation) + 1
+        record = StreamOffered(generation=generation)
+        try:
+            await self._ports.journal.append(state.call_sid, record)
+        except JournalUnavailable:
+            self._ports.journal.append_nowait(state.call_sid, record)
+        return ConnectStream(state.call_sid, generation, pause_seconds=pause_before(state))
+
     async def _find(self, call_sid: str) -> Call | None:
         """The live call, here or in the journal: one that a dead process left behind is taken up."""
         call = self._calls.get(call_sid)
@@ -313,3 +384,8 @@ class Desk:
         for sid in [sid for sid, lock in self._locks.items() if not lock.locked() and sid != call_sid]:
             del self._locks[sid]
         return self._locks.setdefault(call_sid, trio.Lock())
+
+
+async def _start(run: Callable[[], Awaitable[None]], ctx: Any, *, task_status: trio.TaskStatus[None]) -> None:
+    task_status.started()
+    await run()

@@ -83,7 +83,12 @@ class Doubt:
     """The process was frozen: is the call still ours? Nothing is spoken until that is known."""
 
 
-Notice = Lost | Wish | CallerActive | Fenced | Doubt
+@attrs.frozen
+class Leave:
+    """Another process is to take the call up."""
+
+
+Notice = Lost | Wish | CallerActive | Fenced | Doubt | Leave
 
 
 class LinkPort(Protocol):

@@ -7,13 +7,14 @@ follows. One call's ``CallLog`` outlives all its actors.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import attrs
 
 from callrt.actors.wake import Wake
 from callrt.journal.errors import JournalUnavailable, LeaseLost
+from callrt.journal.store import Peer
 from callrt.protocol.call import apply
 from callrt.protocol.call_state import CallState
 from callrt.protocol.records import Entry, Record, StreamAttached
@@ -35,6 +36,17 @@ class JournalPort(Protocol):
 
     async def holds(self, call_sid: str, epoch: int) -> bool: ...
 
+    async def live_heads(self) -> tuple[tuple[str, int], ...]: ...
+
+    async def seize(self, call_sid: str, record: Record, *, after: int) -> None: ...
+
+    @property
+    def process(self) -> str: ...
+
+    async def beat(self, *, serving: bool, forget: tuple[str, ...] = ()) -> None: ...
+
+    async def peers(self) -> Sequence[Peer]: ...
+
 
 @attrs.define
 class CallLog:
@@ -49,7 +61,9 @@ class CallLog:
     """A must-commit record could not be committed: speech goes on, side effects do not."""
     on_fenced: Callable[[], None]
     """Another process owns the call: nothing more may be written or spoken."""
-    epoch: int | None = None
+    epoch: int = 0
+    """The lease that it writes under: what the journal said last, until a stream claims the next one here. So a
+    process that only waits for a stream is fenced, too, when the stream comes to another."""
     dropped: int = 0
     fenced: bool = False
     wake: Wake = attrs.field(factory=Wake)

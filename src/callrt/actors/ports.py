@@ -45,6 +45,10 @@ class CarrierRest(Protocol):
         """Make the carrier request its action address for this live call."""
         ...
 
+    async def how_it_ended(self, call_sid: str) -> str | None:
+        """The outcome of a call that is over, as far as the carrier can tell; None while it lives."""
+        ...
+
     async def send_sms(self, *, to: str, sender: str, body: str) -> object: ...
 
 

@@ -13,10 +13,10 @@ from callrt.journal.errors import CorruptRecord, JournalUnavailable, StoreFailed
 from callrt.journal.outbox import Item
 from callrt.journal.record import RECORD_BYTES_MAX, encode_record
 from callrt.journal.reports import EntriesUnreadable, Statistics
-from callrt.journal.store import Append, Beat, Claim, Conclude, Peer, Placed, Store, Touch
+from callrt.journal.store import Append, Beat, Claim, Peer, Placed, Seize, Store, Touch
 from callrt.journal.writer import Hooks, JournalLimits, Writer
 from callrt.protocol.call import CallState, apply, fold
-from callrt.protocol.records import CallEnded, Entry, Record
+from callrt.protocol.records import Entry, Record
 
 T = TypeVar("T")
 
@@ -94,11 +94,11 @@ class Journal:
         assert placed.epoch is not None, "a claim gets an epoch"
         return placed.epoch
 
-    async def conclude(self, call_sid: str, record: CallEnded, *, after: int) -> None:
-        """End a call that seems to be nobody's, if entry ``after`` is still its last. Raises ``Overtaken`` when
-        it is not, or ``JournalUnavailable``. If cancelled: it may have happened."""
-        _check_call_sid(call_sid)
-        await self._writer.submit(Conclude(call_sid, self._at(), after, encode_record(record)))
+    async def seize(self, call_sid: str, record: Record, *, after: int) -> None:
+        """Append to a call that seems to be nobody's, if entry ``after`` is still its last. Raises ``Overtaken``
+        when it is not, or ``JournalUnavailable``. If cancelled: it may have happened."""
+        write = self._append(call_sid, record, None)
+        await self._writer.submit(Seize(call_sid, write.at, write.kind, write.record, after))
 
     async def beat(self, *, serving: bool, forget: tuple[str, ...] = ()) -> None:
         """Tell all that share the store that this process is there. Raises ``JournalUnavailable``."""
@@ -136,10 +136,10 @@ class Journal:
         states = [await self.read(call_sid) for call_sid in reversed(found)]
         return tuple(state for state in states if state is not None and state.state == "live")
 
-    async def live_sids(self) -> tuple[str, ...]:
-        """As ``live_calls``, their identities only. Raises ``JournalUnavailable``. If cancelled: no effect."""
-        found = await self._from_store(lambda: self._store.list_calls(limit=LIVE_CALLS_MAX, live_only=True))
-        return tuple(reversed(found))
+    async def live_heads(self) -> tuple[tuple[str, int], ...]:
+        """Each call without an end and the number of its last entry, oldest first; nothing is folded. Raises
+        ``JournalUnavailable``. If cancelled: no effect."""
+        return tuple(await self._from_store(lambda: self._store.list_live(limit=LIVE_CALLS_MAX)))
 
     async def peers(self) -> tuple[Peer, ...]:
         """Every process that has beaten, this one among them. Raises ``JournalUnavailable``.

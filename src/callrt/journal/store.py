@@ -44,15 +44,15 @@ class Claim:
 
 
 @attrs.frozen
-class Conclude:
-    """End a call that seems to be nobody's, if nothing was written of it since entry ``after``. The lease moves
-    on, so that an owner who was only slow writes nothing more."""
+class Seize:
+    """Append to a call that seems to be nobody's, if nothing was written of it since entry ``after``. With an end
+    the lease moves on, so that an owner who was only slow writes nothing more."""
 
     call_sid: str
     at: float
-    after: int
+    kind: str
     record: bytes
-    """A ``CallEnded``."""
+    after: int
 
 
 @attrs.frozen
@@ -69,7 +69,7 @@ class Touch:
     """Nothing to keep, but the disk must take a write: the proof that the next one would work."""
 
 
-Write = Append | Claim | Conclude | Beat | Touch
+Write = Append | Claim | Seize | Beat | Touch
 
 
 @attrs.frozen
@@ -118,6 +118,10 @@ class Store(Protocol):
         """Calls by their first entry, newest first."""
         ...
 
+    def list_live(self, *, limit: int) -> list[tuple[str, int]]:
+        """Calls without an end and the number of their last entry, oldest first."""
+        ...
+
     def list_peers(self) -> list[Peer]:
         """All processes that have beaten and were not forgotten, by name."""
         ...
@@ -156,7 +160,7 @@ class Row:
     sealed: bytes
 
 
-def place(head: Head, write: Append | Claim | Conclude) -> tuple[Head, Row | None, Outcome]:
+def place(head: Head, write: Append | Claim | Seize) -> tuple[Head, Row | None, Outcome]:
     """Where a write goes: the call's next head, the row to write, and the outcome to tell."""
     epoch: int | None = None
     if isinstance(write, Claim):
@@ -174,10 +178,12 @@ def place(head: Head, write: Append | Claim | Conclude) -> tuple[Head, Row | Non
             )
         )
         lease = verdict
-    elif isinstance(write, Conclude):
+    elif isinstance(write, Seize):
         if head.ended or head.last_number != write.after:
             return head, None, Overtaken(write.call_sid, write.after, head.last_number)
-        lease, kind, record = attrs.evolve(head.lease, epoch=head.lease.epoch + 1), ENDED_KIND, write.record
+        lease, kind, record = head.lease, write.kind, write.record
+        if kind == ENDED_KIND:
+            lease = attrs.evolve(lease, epoch=lease.epoch + 1)
     else:
         checked = check(write.call_sid, head.lease, write.epoch)
         if isinstance(checked, LeaseLost):
@@ -269,6 +275,16 @@ class MemoryStore:
             ]
         found.sort(reverse=True)
         return [call_sid for _, call_sid in found[:limit]]
+
+    def list_live(self, *, limit: int) -> list[tuple[str, int]]:
+        self._fail()
+        with self._lock:
+            found = sorted(
+                (head.first_at, call_sid, head.last_number)
+                for call_sid, head in self._heads.items()
+                if head.last_number and not head.ended
+            )
+        return [(call_sid, number) for _, call_sid, number in found[:limit]]
 
     def list_peers(self) -> list[Peer]:
         self._fail()

@@ -31,7 +31,7 @@ from callrt.journal.reports import (
     Statistics,
     WriteRejected,
 )
-from callrt.journal.store import Append, Beat, Conclude, Outcome, Placed, Store, Touch, Write
+from callrt.journal.store import Append, Beat, Seize, Outcome, Placed, Store, Touch, Write
 
 if TYPE_CHECKING:
     import outcome
@@ -313,8 +313,8 @@ class Writer:
                 self.report(WriteRejected(call_sid, kind, why))
             case Touch() | Beat():
                 self.report(WriteRejected("", "touch", why))
-            case Conclude(call_sid=call_sid):
-                self.report(WriteRejected(call_sid, "call_ended", why))
+            case Seize(call_sid=call_sid, kind=kind):
+                self.report(WriteRejected(call_sid, kind, why))
             case claim:
                 self.report(WriteRejected(claim.call_sid, "stream_attached", why))
 

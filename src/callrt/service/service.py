@@ -128,6 +128,7 @@ class Service:
         self.journal = Journal(
             store or SqliteStore(database_path(settings.journal_url, settings.folder)),
             now=now,
+            process=f"{self._rng('process').getrandbits(48):012x}",
             hooks=Hooks(
                 on_commit=self._on_commit, on_report=self._on_journal, on_lease_lost=self._on_lease_lost
             ),

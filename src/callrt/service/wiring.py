@@ -20,7 +20,7 @@ from callrt.policy import limits
 from callrt.policy.settings import ModelSettings, Settings
 from callrt.protocol.models.openai_realtime import OpenAIRealtimeCodec, request_headers, request_url
 from callrt.service.service import Parts
-from callrt.telephony.rest import TwilioRest
+from callrt.telephony.rest import TwilioError, TwilioRest
 from callrt.telephony.urls import Urls
 from callrt.wire.limits import CLIENT_LIMITS, SocketLimits
 from callrt.wire.transport import Transport
@@ -69,6 +69,17 @@ class Rest:
 
     async def ask_again(self, call_sid: str) -> None:
         await self.rest.update_call(call_sid, url=self.urls.action)
+
+    async def how_it_ended(self, call_sid: str) -> str | None:
+        try:
+            call = await self.rest.fetch_call(call_sid)
+        except TwilioError as error:
+            if error.already_over:
+                return "carrier_lost"
+            raise
+        if not call.is_over:
+            return None
+        return "caller_hung_up" if call.status == "completed" else "carrier_lost"
 
     async def send_sms(self, *, to: str, sender: str, body: str) -> None:
         await self.rest.send_sms(to, sender, body)

@@ -26,7 +26,7 @@ from callrt.comfort.library import ComfortLibrary
 from callrt.journal import Hooks, Journal
 from callrt.journal.errors import StoreFailed
 from callrt.journal.lease import Lease
-from callrt.journal.store import Outcome, Reading, Store, Write
+from callrt.journal.store import Outcome, Peer, Reading, Store, Write
 from callrt.policy import facts
 from callrt.policy.facts import Fact
 from callrt.policy.settings import AgentSettings, ModelSettings, Resilience, TwilioSettings
@@ -78,6 +78,12 @@ class MortalStore:
     def list_calls(self, *, limit: int, live_only: bool = False) -> list[str]:
         return self.disk.list_calls(limit=limit, live_only=live_only)
 
+    def list_live(self, *, limit: int) -> list[tuple[str, int]]:
+        return self.disk.list_live(limit=limit)
+
+    def list_peers(self) -> list[Peer]:
+        return self.disk.list_peers()
+
     def close(self) -> None:
         """The disk outlives its processes."""
 
@@ -124,7 +130,11 @@ class Process:
         around = self.around
         self.store = MortalStore(around.disk)
         self.journal = Journal(
-            self.store, now=around.now, threads=False, hooks=Hooks(on_lease_lost=self._lease_lost)
+            self.store,
+            now=around.now,
+            threads=False,
+            hooks=Hooks(on_lease_lost=self._lease_lost),
+            process=f"process-{self.number}",
         )
         self._rest = TwilioRest(
             TwilioSettings(ACCOUNT, TOKEN),
