@@ -14,6 +14,7 @@ import struct
 import xml.etree.ElementTree as ET
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -178,7 +179,7 @@ class Phone:
         stream = verb.find("Stream")
         assert stream is not None
         url = stream.get("url") or ""
-        assert url.startswith("ws://") or url.startswith("wss://"), url
+        assert url.startswith(("ws://", "wss://")), url
         assert "?" not in url
         media = MediaStream(self, url, {p.get("name"): p.get("value") for p in stream.findall("Parameter")})
         try:
@@ -247,8 +248,9 @@ class Phone:
                 await trio.sleep(0.025)
             return
         raise AssertionError(
-            f"{self.sid}: not within {seconds} s: {what}; lines {self.lines()}, over {self.ending}, heard {self.summary()}, "
-            f"media {[len(s.received_at) for s in self.streams]}, refused {self.refused}, said {self.said}"
+            f"{self.sid}: not within {seconds} s: {what}; lines {self.lines()}, over {self.ending}, "
+            f"heard {self.summary()}, media {[len(s.received_at) for s in self.streams]}, refused {self.refused}, "
+            f"said {self.said}"
         )
 
     async def hears(self, who: int, places: int = 1, seconds: float = 15) -> None:
@@ -459,9 +461,7 @@ class RestServer:
 
     async def run(self, *, task_status: trio.TaskStatus[RestServer]) -> None:
         async with trio.open_nursery() as nursery:
-            listeners = await nursery.start(
-                lambda task_status: trio.serve_tcp(self._serve, 0, host="127.0.0.1", task_status=task_status)
-            )
+            listeners = await nursery.start(partial(trio.serve_tcp, self._serve, 0, host="127.0.0.1"))
             self.port = listeners[0].socket.getsockname()[1]
             task_status.started(self)
 

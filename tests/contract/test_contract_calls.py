@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import trio
 from contract_model import Session
@@ -52,7 +54,7 @@ def in_order(places: list[int], expected: range, twice: int, lost: int) -> None:
     missing = [place for place in expected if place not in seen]
     assert len(missing) <= lost, f"lost {missing}"
     assert len(places) - len(seen) <= twice, f"heard twice: {len(places) - len(seen)}"
-    steps = [b - a for a, b in zip(places, places[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(places)]
     assert sum(1 for step in steps if step < 1) <= 1, "more than one jump back"
 
 
@@ -417,7 +419,7 @@ async def caller_speaks_while_the_model_is_away(s: Stage) -> None:
     assert sorted(set(session.heard[TAG + 1])) == list(range(30)), session.heard
     assert len(session.heard[TAG + 1]) == 30, "heard twice by the model"
     shown = await s.shown()
-    assert [t for t in texts(shown, "caller")] == [f"caller turn {TAG}", f"caller turn {TAG + 1}"], shown
+    assert list(texts(shown, "caller")) == [f"caller turn {TAG}", f"caller turn {TAG + 1}"], shown
     s.clean()
 
 

@@ -346,9 +346,9 @@ def test_contract_many_calls_leave_nothing(tmp_path: Path) -> None:
         print("files", base_files, after[0], last[0], "memory", base_memory, after[1], last[1])
         assert last[0] - base_files <= READERS, set(callrt.links()) - set(base_links)
         assert last[1] - base_memory < 60
-        calls = httpx.get(f"http://127.0.0.1:{callrt.admin}/calls", trust_env=False)
-        assert calls.status_code == 200
-        assert "CA0000" not in calls.text
+        code, text = await status_of(callrt, "/calls", True)
+        assert code == 200
+        assert "CA0000" not in text
 
     in_theatre(tmp_path, act)
 
