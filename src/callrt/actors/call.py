@@ -168,7 +168,7 @@ class Call:
         self._used_generation = stream.generation
         self._next_generation = max(self._next_generation, stream.generation + 1)
         try:
-            epoch = await self.ports.journal.attach(self.call_sid, stream.stream_sid, stream.generation)
+            epoch = await self.log.claim(stream.stream_sid, stream.generation)
         except JournalUnavailable:
             self._journal_trouble()
             epoch = None

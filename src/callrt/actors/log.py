@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import attrs
+import trio
 
 from callrt.actors.wake import Wake
 from callrt.journal.errors import JournalUnavailable, LeaseLost
@@ -64,6 +65,8 @@ class CallLog:
     epoch: int = 0
     """The lease that it writes under: what the journal said last, until a stream claims the next one here. So a
     process that only waits for a stream is fenced, too, when the stream comes to another."""
+    claiming: trio.Event | None = None
+    """While a lease is being claimed: set when that is over."""
     dropped: int = 0
     fenced: bool = False
     wake: Wake = attrs.field(factory=Wake)
@@ -83,6 +86,8 @@ class CallLog:
     async def commit(self, record: Record) -> None:
         """Return when the record is on the disk. Raises JournalUnavailable or LeaseLost; the record is then not in
         the fold. If cancelled: it may have happened; ask the journal."""
+        while self.claiming is not None:
+            await self.claiming.wait()
         self.flush()
         try:
             await self.journal.append(self.call_sid, record, epoch=self.epoch)
@@ -105,6 +110,22 @@ class CallLog:
             return False
         return True
 
+    async def claim(self, stream_sid: str, generation: int) -> int:
+        """The next lease, for this stream. Raises JournalUnavailable or StreamRefused. Meanwhile nothing is handed
+        to the journal: under the lease of before it would come too late, and look like another process's.
+        If cancelled: it may have happened."""
+        while self.claiming is not None:
+            await self.claiming.wait()
+        self.flush()
+        self.claiming = trio.Event()
+        try:
+            epoch = self.epoch = await self.journal.attach(self.call_sid, stream_sid, generation)
+        finally:
+            self.claiming.set()
+            self.claiming = None
+            self.wake.set()
+        return epoch
+
     def attached(self, stream_sid: str, generation: int, epoch: int | None) -> None:
         """A stream is attached under this lease; None: the journal could not be asked, and learns of it later."""
         record = StreamAttached(
@@ -120,7 +141,7 @@ class CallLog:
 
     def flush(self) -> None:
         """Hand everything queued to the journal, in order."""
-        while self.queue and not self.fenced:
+        while self.queue and not self.fenced and self.claiming is None:
             try:
                 if not self.journal.append_nowait(self.call_sid, self.queue[0], epoch=self.epoch):
                     self.dropped += 1
