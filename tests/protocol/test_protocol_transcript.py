@@ -178,3 +178,29 @@ def test_the_transcript_forgets_the_oldest_first() -> None:
         transcript.agent_audio(item, 300)
         transcript.agent_ended(item)
     assert [transcript.heard_text(item, 300) for item in ("a", "b", "c")] == ["", "Hello", "Hello"]
+
+
+def test_pauses_are_no_part_of_the_words() -> None:
+    """A second of silence between two sentences: when it has passed, nothing more was said."""
+    loud, quiet = b"\x10" * 8000, b"\xff" * 8000
+    transcript = Transcript()
+    transcript.agent_words("a", "One two three four. Five six seven nine.", final=True)
+    for piece in (loud, quiet, loud):
+        transcript.agent_audio("a", 1000, piece)
+    transcript.agent_ended("a")
+    at_end_of_first = transcript.heard_text("a", 1000)
+    assert at_end_of_first in ("One two three four.", "One two three")
+    assert transcript.heard_text("a", 2000) == at_end_of_first
+    assert transcript.heard_text("a", 3000) == "One two three four. Five six seven nine."
+
+
+@given(st.lists(st.tuples(st.integers(1, 900), st.booleans()), min_size=1, max_size=20))
+def test_spoken_time_is_monotone_and_never_more_than_the_audio(pieces: list[tuple[int, bool]]) -> None:
+    utterance = Utterance()
+    for size, loud in pieces:
+        utterance.audio(size // 8, (b"\x10" if loud else b"\xff") * (size // 8 * 8))
+    last = 0
+    for ms in range(0, utterance.received_ms + 1, 7):
+        spoken = utterance.spoken_ms(ms)
+        assert last <= spoken <= ms + 20
+        last = spoken

@@ -49,7 +49,7 @@ class Voice:
         dropped = self.mouth.push(item, content_index, audio)
         if dropped:
             self.line.observe(facts.FramesDropped("downlink", "dead_or_full", max(1, dropped // 160)))
-        self.line.transcript.agent_audio(item, len(audio) // 8)
+        self.line.transcript.agent_audio(item, len(audio) // 8, audio)
         if self._pump(now):
             # The first audio of a reply goes out at once: later audio waits for its turn on purpose.
             self.line.observe(facts.DownlinkDelay(trio.current_time() - now))

@@ -1,7 +1,8 @@
 """What of the agent's words has been heard: text laid over audio, in proportion, at word boundaries.
 
 Models send the words of a reply ahead of its audio and say nothing of their alignment. So a word counts as
-heard when its share of the utterance's duration has been heard. While an utterance is being generated its
+heard when its share of the utterance's duration has been heard; pauses are no part of it, or every word after
+one would count as heard too early or too late. While an utterance is being generated its
 duration is not known: it is the audio received or what the words will take at the pace of speech, whichever
 is more. The pace is learned from the utterances of this call that have ended. And words that came after so
 much audio were not spoken in it: that bounds them from below.
@@ -15,6 +16,11 @@ import unicodedata
 from collections import deque
 
 import attrs
+
+from callrt.protocol.attention import is_loud
+
+FRAME_MS = 20
+FRAME_BYTES = 160
 
 DEFAULT_MS_PER_UNIT = 60
 """Of one letter or space: about 16 a second, brisk speech. Too short would claim too much as heard."""
@@ -48,6 +54,8 @@ class Utterance:
     received_ms: int = 0
     complete: bool = False
     """All of it was generated: ``received_ms`` is its duration and ``text`` all its words."""
+    _loud: bytearray = attrs.field(factory=bytearray)
+    """1 for each 20 ms that is not a pause."""
     _pieces: list[tuple[str, int]] = attrs.field(factory=list)
     """Words, and the audio that had been received when they came."""
     _final: bool = False
@@ -71,9 +79,26 @@ class Utterance:
         else:
             self._pieces = [(text, 0)]
 
-    def audio(self, ms: int) -> None:
-        """``ms`` more have been received."""
+    def audio(self, ms: int, audio: bytes = b"") -> None:
+        """``ms`` more have been received; ``audio`` (mu-law) tells speech from pauses, without it all is speech."""
+        start = self.received_ms
         self.received_ms += ms
+        frames = -(-self.received_ms // FRAME_MS)
+        self._loud.extend(
+            bytes(max(0, frames - len(self._loud))) if audio else b"\x01" * (frames - len(self._loud))
+        )
+        for at in range(0, len(audio), FRAME_BYTES):
+            if is_loud(audio[at : at + FRAME_BYTES]):
+                self._loud[min((start + at // 8) // FRAME_MS, frames - 1)] = 1
+
+    def spoken_ms(self, ms: int) -> int:
+        """Of the first ``ms`` of audio, what is not a pause. A voice too soft to tell speaks all the time."""
+        ms = min(ms, self.received_ms)
+        if self._loud.count(1) * 4 < len(self._loud):
+            return ms
+        frames, rest = divmod(ms, FRAME_MS)
+        partial = rest if frames < len(self._loud) and self._loud[frames] else 0
+        return self._loud.count(1, 0, frames) * FRAME_MS + partial
 
     def ended(self) -> None:
         self.complete = True
@@ -93,7 +118,8 @@ class Utterance:
         if self.complete and heard_ms >= self.received_ms:
             return text.rstrip()
         total = _units(text)
-        duration = self.received_ms if self.complete else max(self.received_ms, round(total * ms_per_unit))
+        received, heard = self.spoken_ms(self.received_ms), self.spoken_ms(heard_ms)
+        duration = received if self.complete else max(received, round(total * ms_per_unit))
         spoken = end = position = 0
         # Words that begin late lag as a whole: what the first ones say about the audio before them is nothing.
         lag = self._pieces[0][1]
@@ -101,7 +127,7 @@ class Utterance:
             doubt = WORDS_AHEAD_DOUBT_MS if after_ms - lag >= heard_ms else 0
             for character in words:
                 spoken += WIDE_UNITS if _is_wide(character) else 1
-                if spoken * duration > total * (heard_ms - doubt):
+                if spoken * duration > total * (heard - doubt):
                     return text[:end]
                 if _ends_word(text, position):
                     end = position + 1
@@ -144,9 +170,9 @@ class Transcript:
         else:
             utterance.words(text)
 
-    def agent_audio(self, item_id: str, ms: int) -> None:
-        """``ms`` more have been received of this item."""
-        self._item(item_id).audio(ms)
+    def agent_audio(self, item_id: str, ms: int, audio: bytes = b"") -> None:
+        """``ms`` more have been received of this item; see :meth:`Utterance.audio`."""
+        self._item(item_id).audio(ms, audio)
 
     def agent_ended(self, item_id: str) -> None:
         """The model has finished this item as it meant to. Not to be called for one that was cut off."""
@@ -156,7 +182,7 @@ class Transcript:
         utterance.ended()
         units = _units(utterance.text)
         if units >= PACE_UNITS_MIN and utterance.received_ms:
-            self._paces.append((utterance.received_ms, units))
+            self._paces.append((utterance.spoken_ms(utterance.received_ms), units))
 
     def heard_text(self, item_id: str, heard_ms: int) -> str:
         """The words heard when ``heard_ms`` of the item have been; "" for an unknown item."""
