@@ -279,8 +279,8 @@ MUTANTS = (
         "calls-forgotten",
         "calls that wait when the supervisor stops are never answered",
         "engine.py",
-        "        self._refuse_calls()\n        try:",
-        "        try:",
+        "        self._refuse_calls()\n        for _ in",
+        "        for _ in",
         "admin",
     ),
     Mutant(

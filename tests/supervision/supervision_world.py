@@ -36,7 +36,7 @@ from callrt.supervision.supervisor import SupervisorBase
 from callrt.supervision.watchdog import task_stacks
 
 SEEDS = 20
-STEPS_MAX = 1_000_000
+STEPS_MAX = 400_000
 IDLE_ROUNDS_MAX = 1_000
 
 
@@ -62,19 +62,22 @@ class StepLimit(trio.abc.Instrument):
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self.steps += 1
         self.idle_rounds = 0
-        if self.steps == self.limit:
-            signal.raise_signal(signal.SIGINT)
+        if self.steps in (self.limit, self.limit + 10_000):
+            self.strike("takes steps for ever")
 
     def before_io_wait(self, timeout: float) -> None:
         self.idle_rounds += 1
-        if self.idle_rounds < IDLE_ROUNDS_MAX:
-            return
-        self.idle_rounds = 0
+        if self.idle_rounds == IDLE_ROUNDS_MAX:  # every task waits and no deadline is left to jump to
+            self.idle_rounds = 0
+            self.strike("waits for ever")
+
+    def strike(self, what: str) -> None:
+        """Interrupt the run; if it still goes on after that, end the process: nothing else would."""
         self.strikes += 1
-        if self.strikes == 1:  # every task waits and no deadline is left to jump to
+        if self.strikes == 1:
             signal.raise_signal(signal.SIGINT)
-        else:  # not even an interrupt ends it
-            sys.stderr.write("a simulated run waits for ever; its tasks:\n" + task_stacks())
+        else:
+            sys.stderr.write(f"a simulated run {what}; its tasks:\n{task_stacks()}")
             os._exit(1)
 
 

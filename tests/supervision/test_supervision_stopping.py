@@ -335,13 +335,14 @@ async def test_ter_9_busy_neighbour_makes_nobody_a_suspect(world: World) -> None
         async with trio.open_nursery() as nursery:
 
             async def neighbour() -> None:
-                for n in range(1_500):
+                for n in range(700):
                     await busy.start_child(ChildSpec(n, start))
 
             nursery.start_soon(neighbour)
             ended_sup = world.supervisor(world.specs("b", cleanup=1.0))
             async with world.up(ended_sup):
                 pass
+        assert world.times("down", "b") == [1.0]
         assert not ended.done.is_set()
     assert world.of(Unresponsive) == []
 
