@@ -36,8 +36,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="default %(default)s")
     parser.add_argument("--calls", type=_positive, default=100, metavar="N", help="default %(default)s")
     parser.add_argument("--faults", default="everything", metavar="PROFILE", help="default %(default)s")
-    parser.add_argument("--call", type=int, metavar="K", help="only call K of the run (from 0): repeats a failure")
-    parser.add_argument("--shrink", action="store_true", help="make the first failing case small; print a test")
+    parser.add_argument(
+        "--call", type=int, metavar="K", help="only call K of the run (from 0): repeats a failure"
+    )
+    parser.add_argument(
+        "--shrink", action="store_true", help="make the first failing case small; print a test"
+    )
     parser.add_argument("--cover", action="store_true", help="fail when a fault × turn state was not reached")
     parser.add_argument("--workers", type=_positive, metavar="W", help="processes; default: one per core")
     parser.add_argument("--json", action="store_true", help="JSON on standard output")
@@ -89,7 +93,8 @@ def _as_json(summary: Summary, missing: list[str]) -> dict[str, Any]:
             {
                 "call": failure.number,
                 "violations": [
-                    {"guarantee": v.guarantee, "checker": v.checker, "what": v.what} for v in failure.violations
+                    {"guarantee": v.guarantee, "checker": v.checker, "what": v.what}
+                    for v in failure.violations
                 ],
             }
             for failure in summary.failures
@@ -104,7 +109,10 @@ def _print(summary: Summary, missing: list[str]) -> None:
     speed = summary.call_seconds_per_second
     print(f"callrt sim --seed {summary.seed} --calls {summary.calls} --faults {summary.profile}")
     print(f"digest      {summary.digest}")
-    print(f"calls       {summary.calls}: " + ", ".join(f"{n} {name}" for name, n in summary.outcomes.most_common()))
+    print(
+        f"calls       {summary.calls}: "
+        + ", ".join(f"{n} {name}" for name, n in summary.outcomes.most_common())
+    )
     print(
         f"speed       {summary.call_seconds:.0f} call-seconds in {summary.wall_seconds:.0f} s on "
         f"{summary.workers} processes ({speed:.0f} per second and process)"
@@ -116,14 +124,18 @@ def _print(summary: Summary, missing: list[str]) -> None:
     print("guarantees  " + _counts(sorted(summary.checks.items(), key=lambda pair: int(pair[0][1:]))))
     for failure in summary.failures[:20]:
         for violation in failure.violations:
-            print(f"VIOLATED    {violation.guarantee} in call {failure.number}: {violation.what} ({violation.checker})")
+            print(
+                f"VIOLATED    {violation.guarantee} in call {failure.number}: {violation.what} ({violation.checker})"
+            )
         print(
             f"            repeat: callrt sim --seed {summary.seed} --call {failure.number} --faults {summary.profile}"
             " --shrink"
         )
     if len(summary.failures) > 20:
         print(f"            and {len(summary.failures) - 20} further calls")
-    print("all held" if summary.ok else f"{len(summary.failures)} of {summary.calls} calls violated a guarantee")
+    print(
+        "all held" if summary.ok else f"{len(summary.failures)} of {summary.calls} calls violated a guarantee"
+    )
 
 
 def _counts(pairs: list[tuple[str, int]]) -> str:

@@ -38,7 +38,9 @@ EXCHANGES: dict[str, Exchange] = {
         "What are your opening hours?",
         "We are open from nine to five on every weekday and from ten to two on Saturdays.",
     ),
-    "price": Exchange("How much is a first visit?", "A first visit costs eighty euros with every test included."),
+    "price": Exchange(
+        "How much is a first visit?", "A first visit costs eighty euros with every test included."
+    ),
     "parking": Exchange("Where could I leave my car?", "There is free parking behind our building."),
     "look": Exchange(
         "Is doctor Miller there today?",

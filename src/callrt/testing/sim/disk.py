@@ -9,7 +9,7 @@ import trio
 
 from callrt.journal import MemoryStore
 from callrt.journal.errors import StoreFailed
-from callrt.journal.store import Outcome, Placed, Touch, Write
+from callrt.journal.store import Append, Claim, Outcome, Placed, Write
 from callrt.testing.sim.case import DiskTrouble
 
 
@@ -28,7 +28,7 @@ class SimDisk(MemoryStore):
             raise StoreFailed(f"disk {how}", busy=how == "busy")
         outcomes = super().commit(writes)
         for write, outcome in zip(writes, outcomes, strict=True):
-            if isinstance(outcome, Placed) and not isinstance(write, Touch):
+            if isinstance(outcome, Placed) and isinstance(write, (Append, Claim)):
                 self.committed[write.call_sid, outcome.number] = trio.current_time()
         if how == "unsure":
             self.failures += 1

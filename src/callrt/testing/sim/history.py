@@ -215,7 +215,9 @@ class History:
         line, offset = placed(tuple(words_of(" ".join(word.text for word in item.words))))
         word = item.words[index]
         # A word's stretch ends with a pause that is not audible.
-        sounding = max(1, (word.end_ms - word.start_ms) // FRAME_MS - (3 if index + 1 < len(item.words) else 0))
+        sounding = max(
+            1, (word.end_ms - word.start_ms) // FRAME_MS - (3 if index + 1 < len(item.words) else 0)
+        )
         return WordHeard(
             line,
             offset + index,
@@ -274,7 +276,9 @@ class History:
     def stream_gone(self, number: int) -> float:
         """When a stream ended at the carrier; the end of the call if it did not."""
         ends = [event.at for event in self.call.wire if event.stream == number and event.kind == "ended"]
-        drops = [s.at for s in self.struck if getattr(s.fault, "how", "") == "half_open" and s.connection == number]
+        drops = [
+            s.at for s in self.struck if getattr(s.fault, "how", "") == "half_open" and s.connection == number
+        ]
         return min([*ends, *drops, self.over_at])
 
 

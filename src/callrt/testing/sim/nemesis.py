@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 from callrt.protocol.faults import ACCOUNT_CODES
 from callrt.testing.carrier_plan import Drop
-from callrt.testing.model_faults import Fault, Trigger
+from callrt.testing.model_faults import Fault, Stage, Trigger
 from callrt.testing.sim.case import (
     Ask,
     BadMessages,
@@ -120,9 +121,13 @@ def _model(rng: random.Random, kind: str, storm: float) -> SimFault:
             at = Trigger(connection=rng.choice((None, 1, 2, 2, 3)))
             status = rng.choice((429, 500, 502, 503, 503, 503, 401, 403))
             retry_after = rng.choice((None, None, 0.5, 2.0)) if status in (429, 503) else None
-            return Fault("refuse", at, times=rng.choice((1, 1, 1, 2, 3)), status=status, retry_after=retry_after)
+            return Fault(
+                "refuse", at, times=rng.choice((1, 1, 1, 2, 3)), status=status, retry_after=retry_after
+            )
         case "error_then_close":
-            return Fault("error_then_close", Trigger(connection=rng.choice((1, 2))), code=rng.choice((3000, 4000)))
+            return Fault(
+                "error_then_close", Trigger(connection=rng.choice((1, 2))), code=rng.choice((3000, 4000))
+            )
         case "close":
             code = rng.choice((*TRANSIENT_CLOSES, *TRANSIENT_CLOSES, 1007, 3000, 4000))
             reason = "invalid_request_error.some_code" if code >= 3000 else ""
@@ -132,16 +137,18 @@ def _model(rng: random.Random, kind: str, storm: float) -> SimFault:
         case "expire":
             return Fault("expire", at, with_error=rng.random() < 0.5)
         case "error":
-            code = rng.choice(("weird", "weird", "response_cancel_not_active", rng.choice(sorted(ACCOUNT_CODES))))
-            return Fault("error", at, error_type="invalid_request_error", error_code=code)
+            word = rng.choice(
+                ("weird", "weird", "response_cancel_not_active", rng.choice(sorted(ACCOUNT_CODES)))
+            )
+            return Fault("error", at, error_type="invalid_request_error", error_code=word)
         case "fail" | "poison":
-            code = rng.choice((None, None, "rate_limit_exceeded", "server_error"))
-            stage = rng.choice(("created", "item", "audio", "done"))
+            why = rng.choice((None, None, "rate_limit_exceeded", "server_error"))
+            stage: Stage = rng.choice(get_args(Stage))
             trigger = rng.choice((at, Trigger(connection=rng.choice((None, 1)), reply=rng.randint(1, 4))))
-            return Fault("fail" if kind == "fail" else "poison", trigger, error_code=code, stage=stage)
+            return Fault("fail" if kind == "fail" else "poison", trigger, error_code=why, stage=stage)
         case "garbage":
             form = rng.choice(("binary", "not_json", "not_object", "huge"))
-            return Fault("garbage", at, form=form, times=rng.choice((1, 1, 5)))
+            return Fault("garbage", at, form=form, times=rng.choice((1, 1, 5)))  # type: ignore[arg-type]
         case "drop":
             return Fault("drop", at, event=rng.choice(DROPPABLE))
         case "duplicate":
@@ -165,7 +172,9 @@ def _trigger(rng: random.Random, storm: float) -> Trigger:
             reply = rng.choice((None, 1, 2, 2, 3))
             return Trigger(connection=connection, reply=reply, audio_ms=20 * rng.randint(1, 200))
         case 1:
-            return Trigger(connection=connection, event=rng.choice(EVENTS), count=rng.choice((1, 1, 2, 2, 3, 4)))
+            return Trigger(
+                connection=connection, event=rng.choice(EVENTS), count=rng.choice((1, 1, 2, 2, 3, 4))
+            )
         case 2:
             return Trigger(connection=connection, seconds=_at(rng, storm))
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import time
@@ -153,6 +154,8 @@ def _results(seed: int, numbers: Sequence[int], profile_name: str, workers: int)
 
 def _chunk(seed: int, numbers: Sequence[int], profile_name: str) -> list[CallResult]:
     profile = load_profile(profile_name)
+    gc.collect()
+    gc.freeze()  # a collection between calls looks only at what calls have left
     return [run_call(seed, number, profile) for number in numbers]
 
 

@@ -115,7 +115,9 @@ class Person:
                     if at < 0:
                         continue
                     line, offset = placed(tuple(words_of(" ".join(word.text for word in item.words))))
-                    index, word = next((i, word) for i, word in enumerate(item.words) if at // 8 < word.end_ms)
+                    index, word = next(
+                        (i, word) for i, word in enumerate(item.words) if at // 8 < word.end_ms
+                    )
                     # A word of which the end is missing is not the end of an answer.
                     finished = at // 8 + 20 >= word.end_ms - 80
                     return line, offset + index - (not finished)

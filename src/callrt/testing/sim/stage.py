@@ -59,6 +59,9 @@ def play(case: Case, *instruments: trio.abc.Instrument) -> History:
         gc.enable()
 
 
+_Other = tuple[PhoneCall, Person, float, float]
+
+
 class _Limit(trio.abc.Instrument):
     """A loop that turns without time passing would turn for ever."""
 
@@ -96,9 +99,11 @@ class _Stage:
     async def run(self) -> History:
         case = self.case
         agent = attrs.evolve(AGENT, transfer_to=HUMAN_NUMBER if case.human else None)
-        resilience = Resilience(model_stall_seconds=case.stall_seconds, max_call_seconds=case.max_call_seconds)
+        resilience = Resilience(
+            model_stall_seconds=case.stall_seconds, max_call_seconds=case.max_call_seconds
+        )
         stuck = ""
-        others: list[History] = []
+        others: list[_Other] = []
         async with open_world(
             self.model,
             agent=agent,
@@ -169,14 +174,14 @@ class _Stage:
 
     # -- faults ---------------------------------------------------------------------------------------------
 
-    async def _strike_later(self, fault: Any, placed_at: float, others: list[History]) -> None:
+    async def _strike_later(self, fault: Any, placed_at: float, others: list[_Other]) -> None:
         await trio.sleep_until(placed_at + fault.at)
         if self.calm or self.call.over.is_set():
             return
         self.struck.append(Struck(trio.current_time(), fault))
         await self._strike(fault, others)
 
-    async def _strike(self, fault: Any, others: list[History]) -> None:
+    async def _strike(self, fault: Any, others: list[_Other]) -> None:
         match fault:
             case sim.Kill(down=down):
                 if self.world.process.up:
@@ -222,13 +227,13 @@ class _Stage:
         await self.world.boot()
         self.booted.append(trio.current_time())
 
-    async def _other_caller(self, others: list[History]) -> None:
+    async def _other_caller(self, others: list[_Other]) -> None:
         person = Person(sim.Caller(asks=(sim.Ask("parking"),)), self.model, lambda: None)
         call = self.world.carrier.place(person.talk)
         person.call = call
         placed_at = trio.current_time()
         await call.run()
-        others.append(self._history_of(call, person, placed_at, trio.current_time()))
+        others.append((call, person, placed_at, trio.current_time()))
 
     async def _arm_tools(self, placed_at: float) -> None:
         troubles = [fault for fault in self.case.faults if isinstance(fault, sim.ToolTrouble)]
@@ -298,12 +303,12 @@ class _Stage:
     # -- what is known ----------------------------------------------------------------------------------------
 
     def _history(
-        self, placed_at: float, over_at: float, leftovers: Leftovers, stuck: str, others: list[History]
+        self, placed_at: float, over_at: float, leftovers: Leftovers, stuck: str, others: list[_Other]
     ) -> History:
         history = self._history_of(self.call, self.person, placed_at, over_at)
         history.leftovers = leftovers
         history.stuck = stuck
-        history.others = tuple(others)
+        history.others = tuple(self._history_of(*other) for other in others)
         return history
 
     def _history_of(self, call: PhoneCall, person: Person, placed_at: float, over_at: float) -> History:
@@ -320,7 +325,7 @@ class _Stage:
             asked=person.asked,
             struck=self.struck,
             lives=[Life(n, at, self.died.get(n)) for n, at in enumerate(self.booted, 1)],
-            effects=[each for each in self.workshop.effects],
+            effects=list(self.workshop.effects),
             runs=self.workshop.runs,
             reports=[report for report in world.reports if report[0] == call.call_sid],
             metrics=world.metrics.exposition().decode(),

@@ -23,15 +23,15 @@ def clear_is_at_once(history: History) -> Iterator[Finding]:
             written = known + latency
             if not history.streaming(known - 0.2, written + 0.3) or _disturbed(history, known):
                 continue
-            if session.lost is not None or (session.ended is not None and said.at + latency > history.over_at):
-                pass
-            speaking = any(word.began < written < word.ended - 0.1 for word in history.words)
+            speaking = any(word.began < written - 0.02 <= word.ended for word in history.words)
             if not speaking or written + 0.1 > history.over_at:
                 continue
             if any(known - 0.001 <= at <= written + 0.021 for at in clears):
                 yield Checked("G4")
             else:
-                yield Violation("G4", "clear_is_at_once", f"no clear by {written + 0.02 - history.placed_at:.2f} s")
+                yield Violation(
+                    "G4", "clear_is_at_once", f"no clear by {written + 0.02 - history.placed_at:.2f} s"
+                )
 
 
 def truncation_is_true(history: History) -> Iterator[Finding]:

@@ -14,7 +14,11 @@ from callrt.testing.sim.history import History
 LEAD_SECONDS = 2.0
 BYTES_PER_SECOND = 8000
 
-RACES = ("response_cancel_not_active", "conversation_already_has_active_response", "input_audio_buffer_commit_empty")
+RACES = (
+    "response_cancel_not_active",
+    "conversation_already_has_active_response",
+    "input_audio_buffer_commit_empty",
+)
 """Refusals that two ends in good order can run into."""
 
 
@@ -32,7 +36,9 @@ def lead_is_bounded(history: History) -> Iterator[Finding]:
             bytes_ = 0.0
         waiting[event.stream] = (bytes_ + event.size * (event.kind == "media"), event.at)
         if waiting[event.stream][0] > LEAD_SECONDS * BYTES_PER_SECOND:
-            yield Violation("G9", "lead_is_bounded", f"{waiting[event.stream][0] / 8000:.2f} s waited at the carrier")
+            yield Violation(
+                "G9", "lead_is_bounded", f"{waiting[event.stream][0] / 8000:.2f} s waited at the carrier"
+            )
             return
     if waiting:
         yield Checked("G9")
@@ -59,7 +65,9 @@ def peers_understand_us(history: History) -> Iterator[Finding]:
     """Nothing that we send is refused: not by the carrier, not by the model."""
     for alert in history.call.alerts:
         if alert.code in (31950, 31951):
-            yield Violation("G10", "peers_understand_us", f"the carrier refused a message of ours: {alert.text}")
+            yield Violation(
+                "G10", "peers_understand_us", f"the carrier refused a message of ours: {alert.text}"
+            )
             return
     odd = history.faults(Fault)
     for session in history.sessions:

@@ -34,13 +34,17 @@ def ends_with_outcome(history: History) -> Iterator[Finding]:
     wanted = FITTING.get(history.call.end_reason)
     lenient = history.faults(Drop, sim.Pause, sim.RestDown, *PROCESS) or disk
     if wanted is not None and history.outcome not in wanted and not lenient:
-        yield Violation("G8", "ends_with_outcome", f"{history.call.end_reason} was recorded as {history.outcome}")
+        yield Violation(
+            "G8", "ends_with_outcome", f"{history.call.end_reason} was recorded as {history.outcome}"
+        )
     elif history.outcome == "failed" and not history.faults(sim.Crash):
         yield Violation("G8", "ends_with_outcome", "the call failed, though no actor had a bug")
     elif history.outcome == "silence":
         yield Violation("G8", "ends_with_outcome", "a caller who spoke was taken for silent")
     elif history.outcome == "carrier_lost" and not history.faults(Drop, sim.Pause, sim.Repeat, *PROCESS):
-        yield Violation("G8", "ends_with_outcome", "the carrier was given up, though its stream was never touched")
+        yield Violation(
+            "G8", "ends_with_outcome", "the carrier was given up, though its stream was never touched"
+        )
     elif history.outcome == "model_unavailable" and not history.faults(Fault, *PROCESS):
         yield Violation("G8", "ends_with_outcome", "the model was given up, though it never failed")
     else:
@@ -51,7 +55,9 @@ def nothing_is_left(history: History) -> Iterator[Finding]:
     """Tasks, calls and sockets are back where they were."""
     left = history.leftovers
     if left.calls or left.model_sockets:
-        yield Violation("G6", "nothing_is_left", f"{left.calls} calls and {left.model_sockets} model sockets are left")
+        yield Violation(
+            "G6", "nothing_is_left", f"{left.calls} calls and {left.model_sockets} model sockets are left"
+        )
     elif left.tasks > 0 and not history.faults(sim.Takeover, sim.Drain):
         yield Violation("G6", "nothing_is_left", f"{left.tasks} tasks are left")
     else:

@@ -10,7 +10,15 @@ from callrt.testing.model_brain import item_text, words_of
 from callrt.testing.model_faults import Fault
 from callrt.testing.sim import case as sim
 from callrt.testing.sim.checkers.speech import sound_arrived
-from callrt.testing.sim.checkers.verdicts import PROCESS, Checked, Finding, Violation, ends_session, is_permanent
+from callrt.testing.sim.checkers.verdicts import (
+    PROCESS,
+    SERIOUS,
+    Checked,
+    Finding,
+    Violation,
+    ends_session,
+    is_permanent,
+)
 from callrt.testing.sim.history import LINES, History, placed
 
 COMFORT_AFTER = 0.3
@@ -48,9 +56,15 @@ def comfort_is_in_time(history: History) -> Iterator[Finding]:
 
 def _owed_window(history: History, at: float) -> float | None:
     """The end of the exchange in which a reply was owed at this moment and not all of it had been made."""
+    committed = [
+        said.at + 2 * history.case.latency
+        for session in history.sessions
+        for said in session.said
+        if said.event["type"] == "input_audio_buffer.committed"
+    ]
     for index, asked in enumerate(history.asked):
         start, end = history.window(index)
-        if not start + 1.2 + 2 * history.case.latency <= at < end:
+        if not start <= at < end or not any(start <= known <= at for known in committed):
             continue
         made = _made_until(history, asked.line, at)
         return None if made else end
@@ -79,7 +93,9 @@ def _all_said(history: History, at: float) -> bool:
     before = [word for word in history.words if word.ended <= at + 0.1]
     if before and before[-1].line in LINES and before[-1].index == len(LINES[before[-1].line]) - 1:
         return True
-    return any(line.at <= at and line.name in ("sorry_goodbye", "connecting", "goodbye") for line in history.bundled)
+    return any(
+        line.at <= at and line.name in ("sorry_goodbye", "connecting", "goodbye") for line in history.bundled
+    )
 
 
 def _disturbed(history: History, at: float) -> bool:
@@ -97,7 +113,9 @@ def wait_is_bridged(history: History) -> Iterator[Finding]:
             continue  # a tool takes its time, at most its timeout; that is not the model's silence
         if not sound_arrived(history, asked.began, asked.ended):
             continue
-        if not history.streaming(asked.ended, min(end, asked.ended + limit)) or _disturbed(history, asked.ended):
+        if not history.streaming(asked.ended, min(end, asked.ended + limit)) or _disturbed(
+            history, asked.ended
+        ):
             continue
         silent_from, silent_to = history.silence_after(asked.ended)
         if silent_from > asked.ended + 0.5:
@@ -106,7 +124,7 @@ def wait_is_bridged(history: History) -> Iterator[Finding]:
             yield Checked("G1")
         elif end - asked.ended > limit:
             yield Violation(
-                "G1", "wait_is_bridged", f"{silent_to - asked.ended:.1f} s of silence after \"{asked.line}\""
+                "G1", "wait_is_bridged", f'{silent_to - asked.ended:.1f} s of silence after "{asked.line}"'
             )
 
 
@@ -122,11 +140,13 @@ def told_is_heard(history: History) -> Iterator[Finding]:
             if line == "other" or not words:
                 continue
             deadline = told.at + 15.0
-            heard = {
-                word.index for word in history.words if word.line == line and word.part >= 0.3 and word.began <= deadline
-            }
+            of_line = [word for word in history.words if word.line == line and word.began <= deadline]
+            heard = {word.index for word in of_line if word.part >= 0.3}
+            # The line that was being heard may have been cut by something else than the loss.
+            present = any(told.at - 6.0 <= word.began <= told.at + 6.0 for word in of_line)
             spoken_over = any(told.at - 3.0 <= asked.began <= deadline for asked in history.asked)
-            cut = spoken_over or bool(history.faults(Drop, sim.Pause, sim.Repeat, *PROCESS)) or deadline > history.over_at
+            others = history.faults(Drop, sim.Pause, sim.Repeat, *PROCESS)
+            cut = present and (spoken_over or bool(others) or deadline > history.over_at)
             extra = [offset + n for n in range(len(words)) if offset + n not in heard]
             if extra and not cut:
                 yield Violation(
@@ -145,6 +165,10 @@ def permanent_is_not_retried(history: History) -> Iterator[Finding]:
     for struck in history.faults(Fault):
         fault = struck.fault
         if isinstance(fault, Fault) and is_permanent(fault):
+            if any(
+                isinstance(s.fault, Fault) and s.at == struck.at and s.fault != fault for s in history.struck
+            ):
+                continue  # two faults of one connection: which of them was seen is not known
             later = [s for s in history.sessions if s.began > struck.at + 0.1 + 2 * history.case.latency]
             if later:
                 yield Violation("G1", "permanent_is_not_retried", f"a session was opened after {fault.kind}")
@@ -160,16 +184,17 @@ def hand_over_has_a_reason(history: History) -> Iterator[Finding]:
     if any(is_permanent(fault) for fault in faults):
         yield Checked("G1")
         return
-    kinds = (*("close", "abort", "expire", "freeze", "stall", "refuse", "poison", "fail", "drop", "no_reply"),)
-    serious = sum(fault.kind in kinds for fault in faults)
-    if history.case.human and serious >= 3:
-        yield Checked("G1")
-    elif not history.case.human and _unavailable_seconds(history) >= 15.0:
+    serious = sum(fault.kind in SERIOUS for fault in faults)
+    transferred = history.case.human and history.outcome == "transferred"
+    if (transferred and serious >= 3) or (not history.case.human and _unavailable_seconds(history) >= 15.0):
         yield Checked("G1")
     else:
-        yield Violation("G1", "hand_over_has_a_reason", f"{history.outcome} after {serious} failures of the model")
+        yield Violation(
+            "G1", "hand_over_has_a_reason", f"{history.outcome} after {serious} failures of the model"
+        )
 
 
 def _unavailable_seconds(history: History) -> float:
-    times = [struck.at for struck in history.faults(Fault)]
-    return history.over_at - min(times) if times else 0.0
+    """From the last thing that any session said to the end of the call."""
+    last = [session.said[-1].at for session in history.sessions if session.said]
+    return history.over_at - max(last, default=history.placed_at)

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from callrt.testing.carrier import Drop
 from callrt.testing.model_faults import Fault
 from callrt.testing.sim import case as sim
-from callrt.testing.sim.cast import FAREWELL
-from callrt.testing.sim.checkers.verdicts import PROCESS, Checked, Finding, Violation, family, is_permanent
+from callrt.testing.sim.cast import EXCHANGES, FAREWELL
+from callrt.testing.sim.checkers.verdicts import (
+    PROCESS,
+    SERIOUS,
+    Checked,
+    Finding,
+    Violation,
+    family,
+    is_permanent,
+)
 from callrt.testing.sim.history import LINES, History, WordHeard
 
 HEARD = 0.5
 """A word of which half was heard counts as heard: the model is told words, not milliseconds."""
 WHOLE = 0.9
+LATE_SECONDS = 9.0
+"""A session that is found deaf is replaced by then, and the next one has been given the caller's words."""
 
 
 def answers_are_whole(history: History) -> Iterator[Finding]:
     """Every answer that began to be heard, and that the caller let finish, is heard to its end, in order, once."""
     for line, start, end in exchanges(history):
-        if interrupted_by_the_model(history, start, end) or forgotten_with_a_process(history, start, end):
+        if (
+            interrupted_by_the_model(history, start, end)
+            or late_tool(history, start)
+            or forgotten_with_a_process(history, start, end)
+        ):
             continue
         words = [word for word in history.words if word.line == line and start <= word.began < end]
         if not words:
@@ -63,7 +78,7 @@ def _judge_line(
     if len(missing) > lost_words:
         said = " ".join(LINES[line][index] for index in missing)
         yield Violation(guarantee, "answers_are_whole", f'of "{line}" the caller never heard: {said}')
-    elif any(after < before for before, after in zip(order, order[1:], strict=False)):
+    elif any(after < before for before, after in itertools.pairwise(order)):
         yield Violation(guarantee, "answers_are_whole", f'"{line}" was heard out of order')
     elif any(count > 1 for count in whole.values()) and twice > twice_ms:
         again = " ".join(LINES[line][index] for index, count in whole.items() if count > 1)
@@ -89,6 +104,9 @@ def allowances(history: History, start: float, end: float) -> tuple[int, float]:
                 ms += 200.0
             case sim.Pause():
                 ms += 1000.0
+            case Fault() as fault if fault.kind in SERIOUS:
+                # Where exactly a word ends in the sound is an estimate: the last one may come again.
+                ms += 700.0
             case sim.Kill() | sim.Takeover() | sim.Crash() | sim.Drain():
                 # A quarter of a second of records may be lost to it, and where in a word it was.
                 words += 1
@@ -97,17 +115,30 @@ def allowances(history: History, start: float, end: float) -> tuple[int, float]:
 
 
 def interrupted_by_the_model(history: History, start: float, end: float) -> bool:
-    """The service heard speech where none was, and cut its own answer."""
+    """The service heard speech where none was, or had enough: it cut its own answer, and that was that."""
     return any(
-        isinstance(struck.fault, Fault) and struck.fault.kind == "phantom_speech" and start <= struck.at <= end
+        isinstance(struck.fault, Fault)
+        and struck.fault.kind in ("phantom_speech", "incomplete")
+        and start <= struck.at <= end
         for struck in history.struck
     )
+
+
+def late_tool(history: History, start: float) -> bool:
+    """The caller spoke over an answer that waited for a tool: its result comes later and is worth words of its own,
+    and which words those are is the model's affair."""
+    for before, asked in zip(history.asked, history.asked[1:], strict=False):
+        if asked.over_agent and asked.ended == start and before.line in ("look", "book"):
+            return True
+    return False
 
 
 def forgotten_with_a_process(history: History, start: float, end: float) -> bool:
     """The process died before the caller's words were known or written, and the agent has asked again."""
     killed = any(start - 2.0 <= struck.at <= end for struck in history.faults(*PROCESS))
-    return killed and any(word.line in ("unknown", "nudge") and start <= word.began < end for word in history.words)
+    return killed and any(
+        word.line in ("unknown", "nudge") and start <= word.began < end for word in history.words
+    )
 
 
 def turns_are_not_lost(history: History) -> Iterator[Finding]:
@@ -115,13 +146,11 @@ def turns_are_not_lost(history: History) -> Iterator[Finding]:
     if history.call.line.heard_bytes == 0:
         return
     understood = [item.understood for session in history.sessions for item in session.caller_turns]
-    for index, asked in enumerate(history.asked):
-        if not sound_arrived(history, asked.began, asked.ended) or history.window(index)[1] - asked.ended < 9.0:
+    for asked in history.asked:
+        if history.over_at - asked.ended < LATE_SECONDS or ended_without_us(history):
             continue
-        if ended_without_us(history):
+        if not sound_arrived(history, asked.began, asked.ended):
             continue
-        from callrt.testing.sim.cast import EXCHANGES
-
         wanted = EXCHANGES[asked.line].say
         if any(wanted in text for text in understood):
             yield Checked("G1")
@@ -153,6 +182,8 @@ def storm_is_survived(history: History) -> Iterator[Finding]:
     if history.healed_at is not None:
         yield Checked(guarantee)
     elif asked and any(is_permanent(s.fault) for s in history.faults(Fault)):  # type: ignore[arg-type]
-        yield Violation(guarantee, "storm_is_survived", "a permanent failure, and the call neither ended nor healed")
+        yield Violation(
+            guarantee, "storm_is_survived", "a permanent failure, and the call neither ended nor healed"
+        )
     else:
         yield Violation(guarantee, "storm_is_survived", "the storm was over, and the caller got no answer")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from callrt.protocol.records import StreamAttached
@@ -17,7 +18,9 @@ def session_stays(history: History) -> Iterator[Finding]:
     if history.faults(Fault, sim.Flood, *PROCESS) or not history.faults(Drop, sim.Repeat):
         return
     if history.connections > 1:
-        yield Violation("G2", "session_stays", f"{history.connections} model sessions, though only the stream dropped")
+        yield Violation(
+            "G2", "session_stays", f"{history.connections} model sessions, though only the stream dropped"
+        )
     else:
         yield Checked("G2")
 
@@ -44,9 +47,11 @@ def one_voice(history: History) -> Iterator[Finding]:
 
 def leases_grow(history: History) -> Iterator[Finding]:
     """Each stream has a later lease than the one before; generations never repeat."""
-    attached = [entry.record for entry in history.of(StreamAttached) if isinstance(entry.record, StreamAttached)]
+    attached = [
+        entry.record for entry in history.of(StreamAttached) if isinstance(entry.record, StreamAttached)
+    ]
     disk = history.faults(sim.DiskTrouble)
-    for before, after in zip(attached, attached[1:], strict=False):
+    for before, after in itertools.pairwise(attached):
         grew = after.lease_epoch > before.lease_epoch or (disk and after.lease_epoch == before.lease_epoch)
         if after.generation <= before.generation or not grew:
             yield Violation(

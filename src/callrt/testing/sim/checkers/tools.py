@@ -33,7 +33,9 @@ def intent_before_effect(history: History) -> Iterator[Finding]:
     intents: dict[str, float] = {}
     for entry in history.of(ToolIntended):
         if isinstance(entry.record, ToolIntended):
-            intents.setdefault(entry.record.idempotency_key, history.committed.get(entry.number, float("inf")))
+            intents.setdefault(
+                entry.record.idempotency_key, history.committed.get(entry.number, float("inf"))
+            )
     for effect in history.effects:
         if effect.key not in intents:
             yield Violation("G3", "intent_before_effect", "a side effect of which the journal knows nothing")
@@ -57,7 +59,8 @@ def one_output(history: History) -> Iterator[Finding]:
                 continue
             call_id, at = said.event["call_id"], said.at
             replayed = any(
-                told.event.get("item", {}).get("call_id") == call_id and told.event["item"]["type"] == "function_call"
+                told.event.get("item", {}).get("call_id") == call_id
+                and told.event["item"]["type"] == "function_call"
                 for told in session.told
                 if told.event["type"] == "conversation.item.create"
             )
@@ -73,10 +76,10 @@ def _lived_after(history: History, session: object, at: float) -> bool:
     said = [each.at for each in session.said]  # type: ignore[attr-defined]
     told = [each.at for each in session.told]  # type: ignore[attr-defined]
     last = max([*said[-1:], *told[-1:], at])
-    stalled = any(
-        isinstance(s.fault, Fault) and s.fault.kind in ("stall", "freeze") for s in history.struck
+    stalled = any(isinstance(s.fault, Fault) and s.fault.kind in ("stall", "freeze") for s in history.struck)
+    return (
+        last - at > ANSWER_SECONDS + 6 * history.case.latency and not stalled and not history.faults(sim.Kill)
     )
-    return last - at > ANSWER_SECONDS + 6 * history.case.latency and not stalled and not history.faults(sim.Kill)
 
 
 def _was_cut(session: object, response_id: str) -> bool:
@@ -89,24 +92,34 @@ def _was_cut(session: object, response_id: str) -> bool:
 
 def results_are_told(history: History) -> Iterator[Finding]:
     """A later session knows the tool results that were on the disk before it began."""
-    refused = any(isinstance(s.fault, Fault) and s.fault.kind == "close" and s.fault.code == 1007 for s in history.struck)
+    refused = any(
+        isinstance(s.fault, Fault) and s.fault.kind == "close" and s.fault.code == 1007
+        for s in history.struck
+    )
     if refused or history.others:
         return
     finished = {
         entry.record.call_id: history.committed[entry.number]
         for entry in history.of(ToolFinished)
-        if isinstance(entry.record, ToolFinished) and entry.number in history.committed
+        if isinstance(entry.record, ToolFinished)
+        and entry.record.status == "ok"
+        and entry.number in history.committed
     }
     for session in history.sessions[1:]:
         created = [told for told in session.told if told.event["type"] == "conversation.item.create"]
         configured = any(told.event["type"] == "session.update" for told in session.told)
         live = session.counts["session.updated"] > 0
-        if not configured or not live or session.is_over and not created:
+        if not configured or not live or (session.is_over and not created):
             continue
-        known = {told.event["item"].get("call_id") for told in created}
+        known = {
+            told.event["item"].get("call_id")
+            for told in created
+            if told.event["item"]["type"] == "function_call_output"
+        }
         for call_id, at in finished.items():
             made_here = any(
-                said.event["type"] == "response.function_call_arguments.done" and said.event["call_id"] == call_id
+                said.event["type"] == "response.function_call_arguments.done"
+                and said.event["call_id"] == call_id
                 for said in session.said
             )
             if made_here or at > session.began - 0.5:
@@ -114,4 +127,6 @@ def results_are_told(history: History) -> Iterator[Finding]:
             if call_id in known:
                 yield Checked("G3")
             elif session.counts["input_audio_buffer.append"] > 50:
-                yield Violation("G3", "results_are_told", "a new session was not told of a tool's committed result")
+                yield Violation(
+                    "G3", "results_are_told", "a new session was not told of a tool's committed result"
+                )

@@ -78,8 +78,15 @@ def family(history: History) -> str:
     return "G1"
 
 
+SERIOUS = ("close", "abort", "expire", "freeze", "stall", "refuse", "poison", "fail", "drop", "no_reply")
+"""Faults that can cost a session."""
 SESSION_ENDS = ("close", "abort", "expire")
-ACCOUNT = ("insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached", "account_deactivated")
+ACCOUNT = (
+    "insufficient_quota",
+    "credit_balance_exhausted",
+    "billing_hard_limit_reached",
+    "account_deactivated",
+)
 
 
 def is_permanent(fault: Fault) -> bool:
