@@ -146,8 +146,9 @@ class Line:
     """Uplink position at which the caller's present utterance began."""
     turn_audio: dict[str, tuple[int, int]] = attrs.field(factory=dict)
     """Uplink ranges of turns whose words are not known yet; bounded by ``TURNS_HELD``."""
-    partial: dict[str, None] = attrs.field(factory=dict)
-    """Agent's items whose generation was cut by a loss: never complete, whatever is heard of them."""
+    partial: dict[str, str] = attrs.field(factory=dict)
+    """Agent's items whose generation was cut by a loss: never complete, whatever is heard of them. With the words
+    of what had arrived, as reckoned then: the successor goes on behind exactly these."""
     bad_input: dict[str, int] = attrs.field(factory=dict)
     active_at: float = attrs.field(factory=trio.current_time)
     tracks: Tracks | None = None
@@ -273,11 +274,22 @@ class Line:
             self.observe(facts.ModelRecovered(max(0.0, now - self.model_lost_at)))
             self.model_lost_at = None
 
+    def words(self, item: str, heard_ms: int) -> str:
+        """The words in so much of an agent's item."""
+        text = self.transcript.heard_text(item, heard_ms)
+        cut = self.partial.get(item)
+        return text if cut is None or len(text) < len(cut) else cut
+
+    def all_words(self, item: str) -> str:
+        """The words of all that has arrived of an agent's item."""
+        cut = self.partial.get(item)
+        return self.transcript.expected_text(item) if cut is None else cut
+
     def is_partial(self, item: str) -> bool:
         return item in self.partial
 
     def mark_partial(self, item: str) -> None:
-        self.partial[item] = None
+        self.partial.setdefault(item, self.transcript.expected_text(item))
         while len(self.partial) > 64:
             del self.partial[next(iter(self.partial))]
 
@@ -285,7 +297,7 @@ class Line:
         """Agent's items that are still being played, with the words that will have been heard when they are."""
         now = trio.current_time()
         return {
-            item.item_id: self.transcript.expected_text(item.item_id)
+            item.item_id: self.all_words(item.item_id)
             for item in self.voice.mouth.items(now)
             if not item.complete and not item.cut and item.received_ms > 0
         }

@@ -231,8 +231,7 @@ class Voice:
     def _record(self, item: str, heard_ms: int, *, interrupted: bool, complete: bool) -> None:
         whole = complete and not self.line.is_partial(item)
         # All of it has been heard: then its words are those that came, and no estimate.
-        words = self.line.transcript
-        text = words.expected_text(item) if complete else words.heard_text(item, heard_ms)
+        text = self.line.words(item, heard_ms) if not complete else self.line.all_words(item)
         final = interrupted or whole
         if self._said.get(item) == (text, final):
             return
