@@ -58,7 +58,7 @@ class Phone:
         self.refused = 0
         """Upgrades that were."""
         self.dial_result = "completed"
-        self.played: list[tuple[float, bytes]] = []
+        self.played: list[tuple[float, bytearray]] = []
         """(clock time, what the caller's ear got), silence left out."""
         self._heard: list[tuple[float, int, int]] = []
         self._tail = b""
@@ -191,7 +191,10 @@ class Phone:
 
     def ear(self, at: float, piece: bytes) -> None:
         """Note what has just been played, frame by frame."""
-        self.played.append((at, piece))
+        if self.played and abs(self.played[-1][0] + len(self.played[-1][1]) / 8000 - at) < 1e-4:
+            self.played[-1][1].extend(piece)
+        else:
+            self.played.append((at, bytearray(piece)))
         self._tail += piece
         end = at + len(piece) / 8000
         keep = 0
