@@ -31,7 +31,7 @@ test: lint ## lint, then every test, on two cores
 
 crash: $(STAMP) ## kill -9 at 200 instants of a call, with real processes; under 5 minutes on two cores
 	@echo "callrt: 200 calls, each killed at another instant"
-	@CALLRT_CRASH_INSTANTS=200 $(BIN)/pytest tests/crash -q -n 5 --dist worksteal
+	@CALLRT_CRASH_INSTANTS=200 $(BIN)/pytest tests/crash -q -n 3 --dist worksteal
 
 format: $(STAMP) ## let ruff write what it can
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .

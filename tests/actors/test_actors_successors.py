@@ -170,13 +170,6 @@ async def test_process_that_offered_a_stream_to_another_does_not_end_the_call(au
     )
     assert scene.call.end_reason == "caller_hung_up"
     assert scene.state.outcome == "caller_hung_up"
-    print(
-        scene.state.streams,
-        scene.state.faults,
-        scene.world.reports,
-        scene.world.carrier.rest.requests,
-        [(r.at, r.kind, r.status) for r in scene.call.requests],
-    )
     assert [s.process for s in scene.state.streams] == ["process-2"]
     assert scene.world.of(facts.CallReleased), "the first one lets go of it in silence"
     assert scene.world.carrier.rest.requests == []

@@ -92,6 +92,14 @@ def send_address(call: CallContext) -> str:
     return "sent"
 '''
 
+PASS_SOCKETS = """\
+import os, sys
+for number, given in enumerate(sys.argv[1:3], 3):
+    os.dup2(int(given), number)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2", LISTEN_FDNAMES="public:admin")
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
 CONFIG = """\
 [server]
 port = {port}
@@ -150,14 +158,21 @@ class Server:
 
     folder: Path
     port: int
+    shared: tuple[int, int] | None = None
+    """Descriptors of the listening sockets, public and admin, that a process manager would pass."""
     processes: list[trio.Process] = attrs.field(factory=list)
 
     async def start(self, *options: str) -> trio.Process:
         """Returns when it listens."""
         command = [sys.executable, "-m", "callrt", "serve", "--config", str(self.folder / "callrt.toml")]
+        more: dict[str, Any] = {}
+        if self.shared is not None:
+            # As systemd does it: descriptors from 3 on, for the process of this id.
+            command = [sys.executable, "-c", PASS_SOCKETS, *map(str, self.shared), *command]
+            more = {"pass_fds": self.shared}
         with (self.folder / "log.txt").open("ab") as log:
             process = await trio.lowlevel.open_process(
-                [*command, *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
+                [*command, *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, **more
             )
         self.processes.append(process)
         assert process.stdout is not None
@@ -200,6 +215,7 @@ class Rig:
     server: Server
     carrier: Carrier
     models: list[EmulatedModel]
+    admin_port: int
     visits: dict[int, Visit] = attrs.field(factory=dict)
     """By the number of their agent."""
 
@@ -267,7 +283,7 @@ async def open_rig(
         text += "[routes]\n" + "".join(f'"+1555020{n:04d}" = "a{n}"\n' for n in range(calls))
         (folder / "callrt.toml").write_text(text)
         (folder / "crash_tools.py").write_text(TOOLS)
-        rig = Rig(Server(folder, port), carrier, models)
+        rig = Rig(Server(folder, port), carrier, models, admin_port)
         try:
             yield rig
         finally:
@@ -300,7 +316,7 @@ class Visit:
             await line.wait(0.3)
             await self._ask(line, text)
             await self._until_heard(line, answer, text)
-        await line.wait(0.5)
+        await line.wait(1.5)  # on a busy machine the service may be that far behind the ear
         line.hang_up()
 
     async def _ask(self, line: Line, text: str) -> None:

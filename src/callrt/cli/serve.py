@@ -20,6 +20,7 @@ from callrt.service.loading import check_comfort, check_tools, languages
 from callrt.service.log import configure_logging
 from callrt.service.probe import probe_journal
 from callrt.service.service import run_service
+from callrt.service.sockets import inherited_sockets
 from callrt.service.wiring import make_desk
 
 EPILOG = """\
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         make_desk,
         announce=_announce,
         end_process=_end_process,
+        inherited=inherited_sockets(os.environ, os.getpid()),
     )
     return trio.run(serve)
 

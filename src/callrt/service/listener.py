@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from callrt.policy.facts import ConnectionRefused, Fact
-from callrt.service.http import Handler, HttpLimits, HttpResponse, phrase, serve_http
+from callrt.service.http import Handler, HttpLimits, HttpRequest, HttpResponse, phrase, serve_http
 from callrt.service.router import strip_prefix
 from callrt.telephony.urls import MEDIA_PREFIX
 
@@ -56,6 +56,8 @@ class Port:
         self._observe = observe
         self._limits = limits or PortLimits()
         self._http_limits = http_limits or HttpLimits()
+        self._accepting: trio.CancelScope | None = None
+        self._leaving = False
         self.http_connections = 0
         self.media_connections = 0
 
@@ -67,9 +69,24 @@ class Port:
     ) -> None:
         """Accept until cancelled. If cancelled: listeners and connections are closed."""
         async with trio.open_nursery() as handlers:
-            await trio.serve_listeners(
-                self.handle, list(listeners), handler_nursery=handlers, task_status=task_status
-            )
+            with trio.CancelScope() as self._accepting:
+                await trio.serve_listeners(
+                    self.handle, list(listeners), handler_nursery=handlers, task_status=task_status
+                )
+            await trio.sleep_forever()
+
+    def stop_accepting(self) -> None:
+        """Close the listeners for good; connections go on, each to the end of its next answer. No checkpoint."""
+        self._leaving = True
+        if self._accepting is not None:
+            self._accepting.cancel()
+
+    async def _answer_http(self, request: HttpRequest) -> HttpResponse:
+        response = await self._http(request)
+        if self._leaving:
+            # Whoever comes back finds another process.
+            response = attrs.evolve(response, headers=(*response.headers, ("connection", "close")))
+        return response
 
     async def handle(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end."""
@@ -96,7 +113,7 @@ class Port:
                     return
                 head = sniffed
             if self._media is None or not self._is_media(head):
-                await serve_http(stream, self._http, limits=self._http_limits, initial=head)
+                await serve_http(stream, self._answer_http, limits=self._http_limits, initial=head)
                 return
         finally:
             self.http_connections -= 1

@@ -10,10 +10,11 @@ import logging
 import random
 import secrets
 import signal
+import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -57,6 +58,8 @@ ROOT = "callrt"
 SWITCH_SECONDS = 0.0005
 """Python's default of 5 ms lets each thread that spins in a tool take a quarter of a frame from every call."""
 
+MAKE_WAY_SECONDS = 0.05
+
 LAST_ANSWERS_SECONDS = 0.25
 """After the last call has ended, the answer to the carrier's last question is still on its way out."""
 
@@ -76,6 +79,11 @@ class ServiceDesk(CallDesk, Protocol):
 
     def refuse(self, why: str) -> None:
         """Decline new calls from now on. No checkpoint."""
+        ...
+
+    @property
+    def handing_over(self) -> bool:
+        """It drains, and another process on the same journal takes calls."""
         ...
 
     async def drain(self, seconds: float) -> None:
@@ -118,8 +126,12 @@ class Service:
         now: Callable[[], float] = time.time,
         seed: int | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        inherited: Mapping[str, Sequence[socket.socket]] | None = None,
     ) -> None:
+        """``inherited``: listening sockets by port, from the process manager; the others are opened."""
         self.settings = settings
+        self._inherited = inherited or {}
+        self._doors: list[Door] = []
         self.metrics = Metrics()
         self.urls = Urls(settings.server.public_url)
         self._seed = secrets.randbits(64) if seed is None else seed
@@ -163,12 +175,13 @@ class Service:
         If cancelled: all parts are stopped and the journal is closed; live calls are in it.
         """
         server = self.settings.server
-        public = Door(self._public_port(), await open_listeners(server.host, server.port))
+        public = await self._door("public", self._public_port(), server.host, server.port)
         try:
-            admin = Door(self._admin_port(), await open_listeners(server.admin_host, server.admin_port))
+            admin = await self._door("admin", self._admin_port(), server.admin_host, server.admin_port)
         except CallrtError:
             await public.aclose()
             raise
+        self._doors = [public, admin]
         where = f"listening on {public.shown} (public), {admin.shown} (admin)"
         supervisor = self._supervisor = Supervisor(
             [
@@ -210,9 +223,28 @@ class Service:
         )
         self.health.refusing = "draining"
         self.desk.refuse("draining")
-        await self.desk.drain(self.settings.server.drain_seconds)
+        async with trio.open_nursery() as nursery:
+            if any(door.is_shared for door in self._doors):
+                nursery.start_soon(self._make_way)
+            await self.desk.drain(self.settings.server.drain_seconds)
+            nursery.cancel_scope.cancel()
         await trio.sleep(LAST_ANSWERS_SECONDS)
         self.stop()
+
+    async def _make_way(self) -> None:
+        """As soon as somebody else takes calls on the same sockets, whoever knocks is theirs."""
+        while not self.desk.handing_over:
+            await trio.sleep(MAKE_WAY_SECONDS)
+        for door in self._doors:
+            if door.is_shared:
+                door.stop_accepting()
+        log.info("another process takes over")
+
+    async def _door(self, name: str, port: Port, host: str, number: int) -> Door:
+        shared = self._inherited.get(name)
+        if shared:
+            return Door.of_shared(port, shared)
+        return Door(port, await open_listeners(host, number))
 
     def stop(self) -> None:
         """Stop in order, now. Idempotent. No checkpoint."""
