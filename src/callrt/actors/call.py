@@ -49,6 +49,9 @@ from callrt.supervision import (
 LEAVES = frozenset(("playback", "model", "carrier", "journal", "tools", "recorder"))
 
 
+TOOL_FAULTS = {"error": FaultKind.TOOL_FAILED, "timeout": FaultKind.TOOL_TIMED_OUT}
+
+
 class Call:
     """One live call in this process. Made by the desk; ``run`` is its actor."""
 
@@ -108,7 +111,7 @@ class Call:
             on_filler=self.builtins.on_filler,
             builtins=self.builtins.specs(),
             on_builtin=self.builtins.use,
-            facts=ports.observe,
+            facts=self._tool_ran,
             runner=ports.runner,
         )
         self.ended = trio.Event()
@@ -487,6 +490,11 @@ class Call:
             self.line.report("warning", f"the carrier's REST interface did not help ({type(error).__name__})")
 
     # -- the journal ------------------------------------------------------------------------------------------------
+
+    def _tool_ran(self, fact: facts.Fact) -> None:
+        if isinstance(fact, facts.ToolRan) and fact.status in TOOL_FAULTS:
+            self.line.fault(TOOL_FAULTS[fact.status], fact.tool)
+        self.ports.observe(fact)
 
     def _journal_trouble(self) -> None:
         self.line.fault(FaultKind.JOURNAL_UNAVAILABLE)
