@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test crash lint format bench-supervision mutants conformance clean help
+.PHONY: demo test crash lint format bench bench-supervision mutants conformance clean help
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -41,6 +41,10 @@ mutants: $(STAMP) ## break the supervisor in telling ways; each must be caught
 
 conformance: $(STAMP) ## rewrite docs/conformance.md from the tests
 	@$(BIN)/python scripts/conformance.py
+
+bench: $(STAMP) ## calls per core, added latency and cost of a call, beside bare bridges
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' || echo "callrt: without uvloop that bridge is skipped"
+	@$(BIN)/python bench/media.py --search
 
 bench-supervision: $(STAMP) ## restarts per second; cost of a supervised actor
 	@$(BIN)/python bench/supervision.py

@@ -9,12 +9,11 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wire_helpers import RawPeer, accept_all, frame_bytes, living_tasks, raw_pair
+from wire_helpers import RawPeer, accept_all, frame_bytes, living_tasks, raw_pair, stream_pair
 
-from callrt.wire.connection import WebSocketTransport
 from callrt.wire.limits import SocketLimits
 from callrt.wire.transport import TransportClosed
-from callrt.wire.websocket import ConnectFailed, UpgradeRefused, accept, connect_over
+from callrt.wire.websocket import ConnectFailed, OpenTransport, UpgradeRefused, accept, connect_over
 
 LIMITS = SocketLimits(message_bytes=300)
 
@@ -32,7 +31,7 @@ frames = st.builds(
 chunks = st.lists(frames | st.binary(max_size=20), max_size=8)
 
 
-async def hear_out(transport: WebSocketTransport) -> TransportClosed:
+async def hear_out(transport: OpenTransport) -> TransportClosed:
     while True:
         try:
             message = await transport.receive()
@@ -47,8 +46,8 @@ async def converse(said: list[bytes], ours: list[str]) -> None:
         for text in ours:
             client.send_nowait(text)
         for chunk in said:
-            await peer.stream.send_all(chunk)
-        await peer.stream.send_eof()
+            await peer.say(chunk)
+        await peer.end()
         with trio.fail_after(60):
             end = await hear_out(client)
         assert end.code is None or 1000 <= end.code < 5000
@@ -82,13 +81,13 @@ def test_no_frames_disturb_a_close(said):
 
 
 async def be_answered(answer: bytes) -> None:
-    left, right = trio.testing.memory_stream_pair()
+    left, right = stream_pair()
     peer = RawPeer(right)
 
     async def serve() -> None:
         await peer.until(b"\r\n\r\n")
-        await right.send_all(answer)
-        await right.send_eof()
+        await peer.say(answer)
+        await peer.end()
 
     before = living_tasks()
     async with trio.open_nursery() as nursery:
@@ -140,11 +139,11 @@ def test_no_answer_to_an_upgrade_raises_anything_else(answer):
 
 
 async def be_asked(request: bytes) -> None:
-    left, right = trio.testing.memory_stream_pair()
+    left, right = stream_pair()
     before = living_tasks()
     async with trio.open_nursery() as nursery:
-        await left.send_all(request)
-        await left.send_eof()
+        await RawPeer(left).say(request)
+        await RawPeer(left).end()
         transport = await accept(nursery, right, accept_all, limits=LIMITS)
         if transport is not None:
             await transport.aclose()

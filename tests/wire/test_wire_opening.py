@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
-from wire_helpers import RawPeer, accept_all, living_tasks
+from wire_helpers import RawPeer, accept_all, living_tasks, stream_pair
 
 from callrt.wire.limits import CLIENT_LIMITS, SocketLimits
 from callrt.wire.transport import TransportClosed
@@ -25,7 +25,7 @@ UPGRADE = (
 
 async def answer_with(response: bytes | None, *, close: bool = True) -> Exception:
     """What connecting raises when the server answers so."""
-    left, right = trio.testing.memory_stream_pair()
+    left, right = stream_pair()
     peer = RawPeer(right)
 
     async def serve() -> None:
@@ -106,7 +106,7 @@ async def test_a_failed_opening_leaves_no_task_and_no_open_stream(autojump_clock
 
 
 async def test_a_cancelled_opening_leaves_no_task_and_closes_the_stream(autojump_clock):
-    left, right = trio.testing.memory_stream_pair()
+    left, right = stream_pair()
     before = living_tasks()
     async with trio.open_nursery() as nursery:
         with trio.move_on_after(1) as scope:
@@ -147,7 +147,7 @@ async def test_no_network_is_a_failed_connection():
 
 async def serve_bytes(request: bytes | None, check=accept_all, *, pre_read: int = 0, close: bool = False):
     """(what accept returned, what the client got) for a client that sends these bytes."""
-    left, right = trio.testing.memory_stream_pair()
+    left, right = stream_pair()
     async with trio.open_nursery() as nursery:
         if request is not None:
             await left.send_all(request[pre_read:])
@@ -198,7 +198,7 @@ async def test_what_asks_for_no_websocket_gets_none_and_no_other_harm(autojump_c
 
 
 async def test_a_client_that_never_finishes_its_request_costs_the_open_timeout(autojump_clock):
-    left, right = trio.testing.memory_stream_pair()
+    left, right = stream_pair()
     before = living_tasks()
     async with trio.open_nursery() as nursery:
         await left.send_all(UPGRADE[:50])
@@ -214,7 +214,7 @@ async def test_a_check_that_fails_is_heard_of_here_and_there(autojump_clock):
     def check(path, headers):
         raise OSError("a bug of ours")
 
-    left, right = trio.testing.memory_stream_pair()
+    left, right = stream_pair()
     async with trio.open_nursery() as nursery:
         await left.send_all(UPGRADE)
         with pytest.raises(OSError, match="a bug of ours"):

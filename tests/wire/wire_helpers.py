@@ -9,11 +9,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import trio
+import trio.socket
 import trio.testing
 
-from callrt.wire.connection import WebSocketTransport
+from callrt.wire.direct import DirectTransport
 from callrt.wire.limits import SocketLimits
-from callrt.wire.websocket import accept, connect_over
+from callrt.wire.websocket import OpenTransport, accept, connect_over
+
+kind = "reference"
+"""Set by the fixture ``transport_kind``."""
+
+
+def stream_pair() -> tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]:
+    """Two ends: in memory for the reference transport, sockets for the direct one (it needs some to take)."""
+    if kind == "reference":
+        return trio.testing.memory_stream_pair()
+    left, right = trio.socket.socketpair()
+    return trio.SocketStream(left), trio.SocketStream(right)
 
 
 def accept_all(path: str, headers: object) -> None:
@@ -27,11 +39,11 @@ def living_tasks() -> int:
 @asynccontextmanager
 async def socket_pair(
     client_limits: SocketLimits | None = None, server_limits: SocketLimits | None = None
-) -> AsyncIterator[tuple[WebSocketTransport, WebSocketTransport]]:
+) -> AsyncIterator[tuple[OpenTransport, OpenTransport]]:
     """(client, server) over memory; both are dropped at the end."""
-    left, right = trio.testing.memory_stream_pair()
+    left, right = stream_pair()
     async with trio.open_nursery() as nursery:
-        served: list[WebSocketTransport | None] = []
+        served: list[OpenTransport | None] = []
 
         async def serve() -> None:
             served.append(await accept(nursery, right, accept_all, limits=server_limits or SocketLimits()))
@@ -43,6 +55,9 @@ async def socket_pair(
             )
         (server,) = served
         assert server is not None
+        assert (
+            isinstance(client, DirectTransport) == isinstance(server, DirectTransport) == (kind == "direct")
+        )
         yield client, server
         nursery.cancel_scope.cancel()
 
@@ -50,9 +65,9 @@ async def socket_pair(
 class RawPeer:
     """A server without a library: says exactly the bytes that a test wants it to say."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
         self.stream = stream
-        self.other_end: trio.StapledStream | None = None
+        self.other_end: trio.abc.Stream | None = None
         self.received = bytearray()
 
     async def until(self, end: bytes) -> bytes:
@@ -89,6 +104,20 @@ class RawPeer:
             return False
         return True
 
+    async def end(self) -> None:
+        """Nothing more will be said; the other end may have closed already."""
+        try:
+            await self.stream.send_eof()
+        except (trio.BrokenResourceError, OSError):
+            return
+
+    def stop_reading(self) -> None:
+        """What the other end writes from now on fails; what was said to it can be read."""
+        if isinstance(self.stream, trio.SocketStream):
+            self.stream.socket.shutdown(trio.socket.SHUT_RD)
+        else:
+            self.stream.receive_stream.close()
+
     async def drain(self) -> bytes:
         """Everything until the other end closes."""
         try:
@@ -115,9 +144,9 @@ CONTINUED = 0x0
 
 
 @asynccontextmanager
-async def raw_pair(limits: SocketLimits | None = None) -> AsyncIterator[tuple[WebSocketTransport, RawPeer]]:
+async def raw_pair(limits: SocketLimits | None = None) -> AsyncIterator[tuple[OpenTransport, RawPeer]]:
     """(client transport, raw server) after a good upgrade."""
-    left, right = trio.testing.memory_stream_pair()
+    left, right = stream_pair()
     peer = RawPeer(right)
     peer.other_end = left
     async with trio.open_nursery() as nursery:

@@ -262,9 +262,9 @@ class DirectTransport:
 
     def _resume(self) -> None:
         """There is room again, or somebody who wants all: go on where the full inbox stopped."""
+        self._watch()
         if self._reader.pending and self._hub is not None:
             self._hub.again(self)
-        self._watch()
 
     def _control(self, message: Control) -> None:
         if message.opcode == PING:
@@ -578,6 +578,7 @@ class DirectTransport:
             self._take()
 
     async def _keep_time(self) -> None:
+        """Return when the socket is closed, which it is at the latest when the patience with its peer ends."""
         limits = self._limits
         while self._socket is not None:
             due = min(
@@ -585,9 +586,9 @@ class DirectTransport:
                 self._write_failed_at + limits.close_timeout,
                 self._linger_until,
             )
-            with trio.move_on_at(due):
-                await self._changed.park()
-            if trio.current_time() < due or self._socket is None:
+            if trio.current_time() < due:
+                with trio.move_on_at(due):
+                    await self._changed.park()
                 continue
             if self._stuck_since < math.inf and self._end is None:
                 self._end = End(None, "peer does not read", by_peer=False)
