@@ -218,6 +218,17 @@ def test_tools_of_one_reply_get_one_follow_up() -> None:
     assert one.tool_output("b", "2", 2.0) == [], "one output per call"
 
 
+def test_tool_that_is_done_before_its_sibling_begins_brings_no_follow_up_of_its_own() -> None:
+    one = live()
+    committed(one)
+    one.handle(ev.ReplyStarted("r1", {}), 1.0)
+    call(one, "a")
+    assert [type(c) for c in sent(one.tool_output("a", "1", 1.0))] == [ev.AddToolOutput]
+    call(one, "b")
+    assert sent(one.handle(ev.ReplyDone("r1", "completed"), 1.1)) == []
+    assert [type(c) for c in sent(one.tool_output("b", "2", 6.0))] == [ev.AddToolOutput, ev.RequestReply]
+
+
 def test_running_tool_is_no_stall_of_the_model() -> None:
     one = live()
     committed(one)

@@ -364,8 +364,8 @@ class ModelSession:
         return [self._requests.send(request)]
 
     def _ask_if_wanted(self, now: float) -> Effects:
-        if self._wanted is None:
-            return []
+        if self._wanted is None or self._pending_tools:
+            return []  # the last tool's output asks
         return self._ask(self._wanted, now)
 
     # -- tools -----------------------------------------------------------------------------------------
