@@ -46,6 +46,7 @@ from callrt.supervision import (
     StartFailure,
     Supervisor,
     Unresponsive,
+    Watchdog,
 )
 from callrt.telephony.handover import TranscriptPost
 from callrt.telephony.rest import TwilioRest
@@ -54,6 +55,12 @@ from callrt.telephony.urls import Urls
 log = logging.getLogger("callrt.service")
 
 ROOT = "callrt"
+
+STANDSTILL_SECONDS = 20.0
+"""A loop that stands still for so long has lost its calls: the process ends, and another takes them up."""
+
+LAST_WORDS_MARGIN = 15.0
+"""For the calls that are ended politely after the drain."""
 
 SWITCH_SECONDS = 0.0005
 """Python's default of 5 ms lets each thread that spins in a tool take a quarter of a frame from every call."""
@@ -355,13 +362,20 @@ async def run_service(
     """
     service = Service(settings, make_desk, **options)
     sys.setswitchinterval(SWITCH_SECONDS)
+    watchdog = Watchdog(
+        kill_seconds=STANDSTILL_SECONDS,
+        on_stall=lambda seconds: log.error("the event loop stands still", extra={"seconds": round(seconds, 1)}),
+        exit=end_process,
+    )
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(_obey_signals, service, end_process))
+            await nursery.start(watchdog.run)
+            nursery.start_soon(partial(_obey_signals, service, watchdog, end_process))
             with_signals = nursery.cancel_scope
             async with trio.open_nursery() as inner:
                 announce(await inner.start(service.run))
             with_signals.cancel()
+        watchdog.disarm()
     except BaseExceptionGroup as group:
         error = _first_leaf(group)
         if isinstance(error, CallrtError):
@@ -370,7 +384,7 @@ async def run_service(
     return 0
 
 
-async def _obey_signals(service: Service, end_process: Callable[[int], Any]) -> None:
+async def _obey_signals(service: Service, watchdog: Watchdog, end_process: Callable[[int], Any]) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             draining = False
@@ -380,10 +394,12 @@ async def _obey_signals(service: Service, end_process: Callable[[int], Any]) -> 
                     # At once: whatever is not in the journal yet was not promised to anybody.
                     end_process(1)
                 draining = True
-                nursery.start_soon(_drain_and_stop, service, end_process)
+                nursery.start_soon(_drain_and_stop, service, watchdog, end_process)
 
 
-async def _drain_and_stop(service: Service, end_process: Callable[[int], Any]) -> None:
+async def _drain_and_stop(service: Service, watchdog: Watchdog, end_process: Callable[[int], Any]) -> None:
+    # From outside the loop: an end that comes even if something spins in it or swallows its cancellation.
+    watchdog.end_by(service.settings.server.drain_seconds + LAST_WORDS_MARGIN + 2 * STOP_SECONDS)
     await service.drain()
     await trio.sleep(STOP_SECONDS)
     log.error("the ordered stop did not end")
