@@ -108,6 +108,7 @@ class History:
     case: Case
     call: PhoneCall
     sessions: Sequence[ModelSession]
+    """Of this call, in order."""
     connections: int
     entries: Sequence[Entry]
     committed: Mapping[int, float]
@@ -132,6 +133,8 @@ class History:
     hung_up_in_mid_answer: bool = False
     others: Sequence[History] = ()
     """Calls of other people in the same process, to whom nothing was done."""
+    voices: Sequence[ModelSession] = ()
+    """Every session there was: any of them may be what was heard."""
     stuck: str = ""
     """Why the simulation itself had to be stopped, if it had."""
 
@@ -143,7 +146,7 @@ class History:
         for name, audio in ComfortLibrary.load(None, "en").items():
             for index, frame in enumerate(_frames(audio)):
                 atlas.setdefault(frame, _Place(f"line {name}", index))
-        for number, session in enumerate(self.sessions):
+        for number, session in enumerate(self.voices or self.sessions):
             for index, item in enumerate(session.spoken):
                 for n, frame in enumerate(_frames(bytes(item.audio))):
                     atlas[frame] = _Place(f"item {number} {index}", n)
@@ -200,7 +203,7 @@ class History:
 
     def _item(self, rest: str) -> Any:
         number, _, index = rest.partition(" ")
-        return self.sessions[int(number)].spoken[int(index)]
+        return (self.voices or self.sessions)[int(number)].spoken[int(index)]
 
     def _word_at(self, rest: str, frame: int) -> int | None:
         ms = frame * FRAME_MS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,12 +14,14 @@ import trio
 import callrt.actors.call as call_module
 from callrt.policy.settings import AgentSettings, Resilience
 from callrt.protocol.faults import FaultKind
+from callrt.protocol.records import Entry, ModelSessionOpened
 from callrt.supervision.determinism import simulate
 from callrt.testing.carrier import Drop, Habits, Human, PhoneCall, StreamBehaviour
 from callrt.testing.links import MemoryTransport
 from callrt.testing.model_core import ModelOptions
 from callrt.testing.model_faults import Fault, FaultPlan
 from callrt.testing.model_server import EmulatedModel
+from callrt.testing.model_session import ModelSession
 from callrt.testing.sim import case as sim
 from callrt.testing.sim import cast
 from callrt.testing.sim.case import Case
@@ -311,13 +313,23 @@ class _Stage:
         history.others = tuple(self._history_of(*other) for other in others)
         return history
 
+    def _sessions_of(self, call: PhoneCall, entries: Sequence[Entry]) -> list[ModelSession]:
+        """With other callers about, a session is the call's whose journal names it."""
+        if len(self.world.carrier.calls) == 1:
+            return self.model.sessions
+        mine = {
+            entry.record.session_id: None for entry in entries if isinstance(entry.record, ModelSessionOpened)
+        }
+        return [session for session in self.model.sessions if session.session.get("id") in mine]
+
     def _history_of(self, call: PhoneCall, person: Person, placed_at: float, over_at: float) -> History:
         world = self.world
         entries = self.disk.read_call(call.call_sid).entries
         return History(
             case=self.case,
             call=call,
-            sessions=self.model.sessions,
+            sessions=self._sessions_of(call, entries),
+            voices=self.model.sessions,
             connections=self.model.connections,
             entries=entries,
             committed={n: at for (sid, n), at in self.disk.committed.items() if sid == call.call_sid},

@@ -137,7 +137,7 @@ def told_is_heard(history: History) -> Iterator[Finding]:
                 continue
             words = tuple(words_of(item_text(item)))
             line, offset = placed(words)
-            if line == "other" or not words:
+            if line == "other" or len(words) < 2:  # a word alone may be of any line
                 continue
             deadline = told.at + 15.0
             of_line = [word for word in history.words if word.line == line and word.began <= deadline]
