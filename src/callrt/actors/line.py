@@ -144,6 +144,8 @@ class Line:
     """Uplink position up to which the last session had turned the caller's audio into turns."""
     speech_from: int | None = None
     """Uplink position at which the caller's present utterance began."""
+    renewing_from: int | None = None
+    """Uplink position from which a session that is being primed will be given the caller's audio."""
     turn_audio: dict[str, tuple[int, int]] = attrs.field(factory=dict)
     """Uplink ranges of turns whose words are not known yet; bounded by ``TURNS_HELD``."""
     partial: dict[str, str] = attrs.field(factory=dict)
@@ -221,6 +223,8 @@ class Line:
             needed.append(self.attention.spoken_from)
         if self.link is None or not self.link.live:
             needed.append(self.heard_until)
+        if self.renewing_from is not None:
+            needed.append(self.renewing_from)
         self.uplink.need_from(min(needed) if needed else None)
 
     # -- small services to the actors ----------------------------------------------------------------------
