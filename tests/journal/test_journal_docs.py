@@ -1,4 +1,4 @@
-"""docs/durability.md names real tests, and every record in its class."""
+"""docs/durability.md and docs/deploy.md name real tests; every record is in its class."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "durability.md").read_text()
 
 
-def test_durability_page_names_tests_that_exist() -> None:
+def test_pages_name_tests_that_exist() -> None:
     existing = {
         name
         for file in (ROOT / "tests").rglob("test_*.py")
         for name in re.findall(r"^ *(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
     }
-    named = set(re.findall(r"`(test_\w+)`", PAGE))
-    assert named
-    assert named <= existing, sorted(named - existing)
+    for page in (PAGE, (ROOT / "docs" / "deploy.md").read_text()):
+        named = set(re.findall(r"`(test_\w+)`", page))
+        assert named
+        assert named <= existing, sorted(named - existing)
 
 
 def test_durability_page_has_every_record_in_its_class() -> None:
