@@ -31,7 +31,7 @@ from callrt.journal.reports import (
     Statistics,
     WriteRejected,
 )
-from callrt.journal.store import Append, Beat, Seize, Outcome, Placed, Store, Touch, Write
+from callrt.journal.store import Append, Beat, Outcome, Placed, Seize, Store, Touch, Write
 
 if TYPE_CHECKING:
     import outcome
