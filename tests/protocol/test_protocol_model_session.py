@@ -293,6 +293,7 @@ def test_reply_that_failed_half_spoken_goes_on_instead_of_repeating() -> None:
     one = live()
     committed(one)
     speak(one)
+    one.handle(ev.ReplyAudio("r1", "i1", 0, b"\x00" * 8000), 1.1)
     out = one.handle(ev.ReplyDone("r1", "failed", "", "server_error", ""), 1.3)
     kinds = [type(c) for c in sent(out)]
     assert kinds == [ev.AddMessage, ev.RequestReply]
@@ -427,3 +428,20 @@ def test_session_keeps_its_promises_under_any_events(script: list[tuple[Any, flo
             assert not any(isinstance(c, ev.RequestReply) for c in sent(out))
         runs += [e.call_id for e in of(fx.RunTool, out)]
     assert len(runs) == len(set(runs)), "a call runs once"
+
+
+def test_reply_that_failed_within_its_first_word_is_begun_again() -> None:
+    one = live()
+    committed(one)
+    speak(one)
+    out = one.handle(ev.ReplyDone("r1", "failed", "", "server_error", ""), 1.3)
+    assert [type(c) for c in sent(out)] == [ev.DeleteItem, ev.RequestReply]
+
+
+def test_reply_that_was_asked_for_in_words_is_asked_for_again_in_the_same_words() -> None:
+    one = live()
+    asked = ev.RequestReply(instructions="Say hello.")
+    one.request(asked, 1.0)
+    one.handle(ev.ReplyStarted("r1", {}), 1.1)
+    out = one.handle(ev.ReplyDone("r1", "failed", "", "server_error", ""), 1.3)
+    assert sent(out) == [asked]

@@ -44,3 +44,22 @@ def test_found_tool_faults_are_recorded(how: str, fault: str) -> None:
     """Coverage: two rows of the fault policy were never seen, because nobody wrote them down."""
     case = Case(caller=Caller(asks=(Ask("look"),)), faults=(ToolTrouble(0.0, how),))  # type: ignore[arg-type]
     assert fault in [kind.value for kind, _ in cells(play(case))]
+
+
+@pytest.mark.parametrize("ms", [20, 200])
+def test_found_greeting_that_failed_in_its_first_word_is_given_anew(ms: int) -> None:
+    """callrt sim --seed 2 --call 57: asked for again without its words, the model said something else."""
+    case = Case(faults=(Fault("fail", Trigger(reply=1, audio_ms=ms)),))
+    assert run_case(case).violations == ()
+
+
+def test_found_greeting_that_failed_before_its_first_word_is_given_anew() -> None:
+    case = Case(faults=(Fault("fail", Trigger(reply=1), stage="created"),))
+    assert run_case(case).violations == ()
+
+
+@pytest.mark.parametrize("reply", [2, 3])
+def test_found_poisoned_session_is_replaced_though_each_reply_begins(reply: int) -> None:
+    """callrt sim --seed 2 --call 40: the first sound of each failing reply forgave the failure before it."""
+    case = Case(faults=(Fault("poison", Trigger(connection=1, reply=reply), stage="audio"),))
+    assert run_case(case).violations == ()

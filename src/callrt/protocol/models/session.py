@@ -44,6 +44,9 @@ __all__ = ["Effects", "ModelSession", "Phase", "SessionLimits"]
 
 Effects = list[fx.Effect]
 
+BARELY_BYTES = 400 * 8
+"""Of G.711: a reply that failed within its first word is begun again, not continued."""
+
 
 @attrs.define
 class ModelSession:
@@ -64,6 +67,8 @@ class ModelSession:
     _pending_tools: dict[str, None] = attrs.field(factory=dict)
     _seen_tools: dict[str, None] = attrs.field(factory=dict)
     _wanted: ev.RequestReply | None = None
+    _asked: ev.RequestReply | None = None
+    """What the present reply was asked for with; None when the caller's turn brought it by itself."""
     _retry_at: float = math.inf
     _waiting_since: float = math.inf
     """Since when the model, and nobody else, owes the next step; inf when it owes nothing."""
@@ -195,6 +200,7 @@ class ModelSession:
     def _on_committed(self, event: ev.TurnCommitted, now: float) -> Effects:
         self.caller_talking = False
         self.turn.feed(TurnInput.TURN_COMMITTED)
+        self._asked = None
         self._nudged = False
         self._owe(now)
         return [fx.Useful(), fx.TurnTaken(self.name(event.item_id))]
@@ -263,7 +269,7 @@ class ModelSession:
         self._owe(now)
         speak = fx.Speak(self.name(event.item_id), event.content_index, event.audio)
         if first:
-            self._failures.forgive()
+            # No reason to forgive: a poisoned session's replies fail after their first sound, again and again.
             return [fx.Useful(), speak]
         return [speak]
 
@@ -308,6 +314,10 @@ class ModelSession:
             if kind is FaultKind.MODEL_ACCOUNT:
                 return out + self._fail(kind, event.error_code or event.error_type)
             if not dead and not self.caller_talking:
+                if reply is not None and self._barely_spoke(reply):
+                    # Less than a word: as long as it stands there, the model takes it for a beginning.
+                    out += [self._requests.send(ev.DeleteItem(item)) for item in reply.items]
+                    spoke = False
                 return out + self._retry(kind, event.error_code or event.error_type, spoke=spoke, now=now)
             return [*out, fx.Noticed(kind, event.error_code or event.error_type)]
         if dead:
@@ -318,6 +328,10 @@ class ModelSession:
             self._failures.forgive()
         self._end_reply(spoke)
         return out + self._ask_if_wanted(now)
+
+    def _barely_spoke(self, reply: Reply) -> bool:
+        said = sum(self._with_audio.get(item, 0) for item in reply.items)
+        return 0 < said < BARELY_BYTES
 
     def _end_reply(self, spoke: bool) -> None:
         if self._pending_tools:
@@ -338,8 +352,9 @@ class ModelSession:
         out: Effects = [fx.Trouble(kind, detail)]
         if spoke:
             out.append(self._requests.send(ev.AddMessage("system", CONTINUE_NOTE, self._requests.next_id())))
+            self._asked = None
         if pause == 0.0:
-            return out + self._ask(ev.RequestReply(), now)
+            return out + self._ask(self._asked or ev.RequestReply(), now)
         self._settle()
         self._retry_at = now + pause
         return out
@@ -358,6 +373,7 @@ class ModelSession:
             self._wanted = request
             return []
         self._wanted = None
+        self._asked = request
         self.turn.feed(TurnInput.REPLY_REQUESTED)
         self._nudged = True
         self._owe(now)
@@ -421,7 +437,7 @@ class ModelSession:
         if self.phase is not Phase.LIVE:
             return self._open(self._handshake.tick(now), now)
         if now >= self._retry_at:
-            return self._ask(ev.RequestReply(), now)
+            return self._ask(self._asked or ev.RequestReply(), now)
         if now >= self._digit_at:
             self._digit_at = math.inf
             if self.turn.state in (TurnState.IDLE, TurnState.AGENT_FINISHING):

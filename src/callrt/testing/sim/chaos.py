@@ -23,9 +23,9 @@ from callrt.testing.carrier import Carrier, Drop, Habits, PhoneCall
 from callrt.testing.carrier_net import open_carrier, serve_rest
 from callrt.testing.demo.server import ACCOUNT_SID, API_KEY, AUTH_TOKEN, Server
 from callrt.testing.demo.server import MODEL as MODEL_NAME
-from callrt.testing.model_faults import FaultPlan
+from callrt.testing.model_faults import Fault, FaultPlan
 from callrt.testing.model_server import EmulatedModel
-from callrt.testing.sim import case as sim
+
 from callrt.testing.sim import cast
 from callrt.testing.sim.case import Ask, BadMessages, Caller, Case, Kill, Pause, name_of
 from callrt.testing.sim.checkers import Judgement, judge
@@ -286,7 +286,7 @@ class _Chaos:
                 session = self.models[number].sessions[-1]
                 if not session.is_over:
                     session._close(1011, "chaos")
-                    fault = sim.Fault("close")
+                    fault = Fault("close")
                     self.struck[number].append(Struck(trio.current_time(), fault, session.connection))
 
     # -- calm ---------------------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ def session_stays(history: History) -> Iterator[Finding]:
         yield Checked("G2")
 
 
+TAKEOVER_SECONDS = 6.0
+
+
 def one_voice(history: History) -> Iterator[Finding]:
     """Once a newer stream of the call is spoken on, nothing more is said on an older one."""
     if history.faults(sim.Pause):
@@ -34,6 +37,11 @@ def one_voice(history: History) -> Iterator[Finding]:
         if not event.sent and event.kind == "media":
             first.setdefault(event.stream, event.at)
     slack = 2 * history.case.latency + 0.05
+    if history.faults(sim.Takeover):
+        # The one that was taken over from learns of it with its next write, and the caller does not hear it.
+        slack += TAKEOVER_SECONDS
+        if history.faults(sim.DiskTrouble):
+            return
     for event in history.call.wire:
         if event.sent or event.kind != "media":
             continue
