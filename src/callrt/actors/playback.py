@@ -19,5 +19,5 @@ async def run_playback(line: Line, ctx: Context[object], *, task_status: trio.Ta
         line.renew_voice()
     task_status.started()
     while True:
-        due = line.voice.tick()
+        due = line.voice.armed = line.voice.tick()
         await line.voice_wake.wait(due)

@@ -6,6 +6,7 @@ socket to the carrier's without a mailbox or a task switch; the actor itself onl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ from callrt.protocol.tracks import Tracks
 if TYPE_CHECKING:
     from callrt.actors.line import Line
 
+PROGRESS_SECONDS = 0.25
+"""Between two looks at what has been heard, where no mark asks for one: as fresh as the journal is."""
+
 
 @attrs.define(eq=False)
 class Voice:
@@ -38,6 +42,9 @@ class Voice:
     _quiet_from: float = 0.0
     _spoke: bool = False
     _said: dict[str, tuple[str, bool]] = attrs.field(factory=dict)
+    armed: float = -math.inf
+    """Clock time at which the playback actor will call ``tick``; -inf: it has not said."""
+    _progress_at: float = -math.inf
 
     # -- what there is to say --------------------------------------------------------------------------
 
@@ -53,7 +60,7 @@ class Voice:
         if self._pump(now):
             # The first audio of a reply goes out at once: later audio waits for its turn on purpose.
             self.line.observe(facts.DownlinkDelay(trio.current_time() - now))
-        self.wake()
+        self._wake_if_due(now)
 
     def complete(self, item: str) -> None:
         self.mouth.end_item(item)
@@ -99,10 +106,13 @@ class Voice:
 
     def on_mark(self, name: str) -> None:
         now = trio.current_time()
-        self.mouth.on_mark(name, now)
+        outcome = self.mouth.on_mark(name, now)
         self._pump(now)
         self._progress(now)
-        self.wake()
+        if outcome.completed or outcome.lines:
+            self.wake()
+        else:
+            self._wake_if_due(now)
 
     def attach(self, generation: int, *, epoch: int = 0) -> None:
         """A new stream: what was not heard is spoken from the first unheard position."""
@@ -129,7 +139,8 @@ class Voice:
             self._dead_air(now)
             self.say_line("one_moment")
         self._pump(now)
-        self._progress(now)
+        if now >= self._progress_at + PROGRESS_SECONDS:
+            self._progress(now)
         if self._spoke and self.mouth.unheard_ms(now) == 0:
             self._spoke = False
             self.line.played_out()
@@ -142,6 +153,11 @@ class Voice:
         elif self._spoke:
             due = min(due, now + 0.02)
         return due
+
+    def _wake_if_due(self, now: float) -> None:
+        """Most messages change nothing about when the actor has to act next: it sleeps on."""
+        if self.mouth.next_wakeup(now) < self.armed:
+            self.wake()
 
     @property
     def silent(self) -> bool:
@@ -223,7 +239,8 @@ class Voice:
 
     def _progress(self, now: float) -> None:
         """What has been heard by now, into the call's records; once per new word, not once per mark."""
-        for item in self.mouth.items(now):
+        self._progress_at = now
+        for item in self.mouth.progress(now):
             if item.cut or item.heard_ms <= 0:
                 continue
             self._record(item.item_id, item.heard_ms, interrupted=False, complete=item.complete)

@@ -51,6 +51,8 @@ class Mouth:
         """Has the mouth until it has nothing to send."""
         self._recent: deque[Voice] = deque(maxlen=self.limits.items_max)
         """Items, live or not, in the order of their first audio."""
+        self._unsettled: deque[Voice] = deque(maxlen=self.limits.items_max)
+        """The recent ones that ``progress`` has not told to be complete or cut."""
         self._items: dict[tuple[str, int], Voice] = {}
         """The recent items of this model session by id and content index."""
         self._dead: dict[str, None] = {}
@@ -279,6 +281,17 @@ class Mouth:
         heard = self._positions(now)
         return tuple(voice.progress(heard.get(voice, voice.heard)) for voice in self._recent)
 
+    def progress(self, now: float) -> tuple[ItemProgress, ...]:
+        """As ``items``, without those that it has already told to be complete or cut."""
+        unsettled = self._unsettled
+        if not unsettled:
+            return ()
+        heard = self._positions(now)
+        told = tuple(voice.progress(heard.get(voice, voice.heard)) for voice in unsettled)
+        while unsettled and (unsettled[0].complete or unsettled[0].cut):
+            unsettled.popleft()
+        return told
+
     def audio_end(self, now: float) -> float:
         """Clock time when all that is in the mouth now will have been heard; ``now`` if silent.
 
@@ -342,6 +355,7 @@ class Mouth:
             if self._items.get(key) is oldest:
                 del self._items[key]
         self._recent.append(voice)
+        self._unsettled.append(voice)
         self._items[item_id, content_index] = voice
         self._voices.append(voice)
         return voice

@@ -13,6 +13,7 @@ Milliseconds are of the item's own audio, integers.
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_right
 from collections import deque
 
 import attrs
@@ -28,6 +29,9 @@ DEFAULT_MS_PER_UNIT = 60
 WIDE_UNITS = 3
 """A Chinese, Japanese or Korean character takes about as long as three letters."""
 
+WIDE_FROM = "\u1100"
+"""No character before it is wide."""
+
 PACE_BOUNDS = (40, 120)
 """Milliseconds per unit; a pace outside is a fault of the transcript, not a way to speak."""
 
@@ -39,7 +43,13 @@ WORDS_AHEAD_DOUBT_MS = 1000
 """Words may also lag behind their audio; the bound from below is believed no further than this."""
 
 
+_Piece = tuple[int, int, list[tuple[int, int]]]
+"""Audio received when it came; units up to its end; for each word that ends in it: units and position."""
+
+
 def _units(text: str) -> int:
+    if text.isascii():
+        return len(text)
     return sum(WIDE_UNITS if _is_wide(character) else 1 for character in text)
 
 
@@ -59,11 +69,13 @@ class Utterance:
     _pieces: list[tuple[str, int]] = attrs.field(factory=list)
     """Words, and the audio that had been received when they came."""
     _final: bool = False
+    _index: tuple[list[_Piece], int] | None = None
 
     def words(self, delta: str) -> None:
         """More words. After ``words_final`` they are late and change nothing."""
         if self._final:
             return
+        self._index = None
         if self._pieces and self._pieces[-1][1] == self.received_ms:
             delta = self._pieces.pop()[0] + delta
         self._pieces.append((delta, self.received_ms))
@@ -74,6 +86,7 @@ class Utterance:
         if not text and before:
             return
         self._final = True
+        self._index = None
         if before and text.startswith(before):
             self._pieces.append((text[len(before) :], self._pieces[-1][1]))
         else:
@@ -117,22 +130,44 @@ class Utterance:
             return ""
         if self.complete and heard_ms >= self.received_ms:
             return text.rstrip()
-        total = _units(text)
+        pieces, total = self._word_ends()
         received, heard = self.spoken_ms(self.received_ms), self.spoken_ms(heard_ms)
         duration = received if self.complete else max(received, round(total * ms_per_unit))
-        spoken = end = position = 0
+        end = 0
         # Words that begin late lag as a whole: what the first ones say about the audio before them is nothing.
         lag = self._pieces[0][1]
-        for words, after_ms in self._pieces:
+        for after_ms, units, ends in pieces:
             doubt = WORDS_AHEAD_DOUBT_MS if after_ms - lag >= heard_ms else 0
-            for character in words:
-                spoken += WIDE_UNITS if _is_wide(character) else 1
-                if spoken * duration > total * (heard - doubt):
-                    return text[:end]
-                if _ends_word(text, position):
-                    end = position + 1
-                position += 1
+            bound = total * (heard - doubt)
+            if units * duration <= bound:
+                if ends:
+                    end = ends[-1][1]
+                continue
+            # The last word whose end lies within the bound.
+            inside = bisect_right(ends, bound, key=lambda word: word[0] * duration)
+            return text[: ends[inside - 1][1] if inside else end]
         return text[:end]
+
+    def _word_ends(self) -> tuple[list[_Piece], int]:
+        """Each piece as (audio received when it came, units up to its end, its words' ends), and all units.
+
+        Asked five times a second while words come twice, so it is kept until they do.
+        """
+        if self._index is not None:
+            return self._index
+        text = self.text
+        pieces: list[_Piece] = []
+        spoken = position = 0
+        for words, after_ms in self._pieces:
+            ends: list[tuple[int, int]] = []
+            for character in words:
+                spoken += 1 if character < WIDE_FROM else _units(character)
+                if _ends_word(text, position):
+                    ends.append((spoken, position + 1))
+                position += 1
+            pieces.append((after_ms, spoken, ends))
+        self._index = pieces, spoken
+        return self._index
 
 
 def _ends_word(text: str, position: int) -> bool:
@@ -140,6 +175,9 @@ def _ends_word(text: str, position: int) -> bool:
     character = text[position]
     if character.isspace():
         return False
+    if character < WIDE_FROM:
+        following = text[position + 1 : position + 2]
+        return not following or following.isspace() or _is_wide(following)
     following = text[position + 1 : position + 2]
     return not following or following.isspace() or _is_wide(character) or _is_wide(following)
 

@@ -188,7 +188,8 @@ class DirectTransport:
 
     def _read(self) -> None:
         assert self._socket is not None
-        if self._reader.pending:
+        lingering = self._linger_until < math.inf
+        if self._reader.pending and not lingering:
             # Not before what has come before it: the end of the stream must stay the last thing seen.
             self._take()
             return
@@ -202,7 +203,7 @@ class DirectTransport:
         if not data:
             self._lost()
             return
-        if self._linger_until < math.inf:
+        if lingering:
             return
         if self._tls is not None:
             try:
@@ -225,7 +226,7 @@ class DirectTransport:
             if self._sink is None and len(inbox) >= self._limits.inbox_messages and not self._ended_by_us():
                 self._watch()
                 return
-            if self._socket is None:
+            if self._socket is None or self._linger_until < math.inf:
                 return
             try:
                 message = reader.next()

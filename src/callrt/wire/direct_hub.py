@@ -18,8 +18,12 @@ AVAILABLE = hasattr(select, "epoll")
 READABLE, WRITABLE = 1, 4
 """EPOLLIN and EPOLLOUT, by value: the module must import everywhere."""
 
-SOCKETS_AT_ONCE = 64
-"""Served before other tasks get a turn: a millisecond or two."""
+SOCKETS_AT_ONCE = 128
+"""Served before other tasks get a turn: a few milliseconds."""
+
+PAUSE_SECONDS = 0.001
+"""After a turn, before the next look. What comes meanwhile is served together: one task switch and one wake-up
+of this process for many frames. It is late by as much, a twentieth of what a frame lasts."""
 
 
 class Watched(Protocol):
@@ -71,15 +75,24 @@ class Hub:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._serve_again)
-                    while True:
-                        await trio.lowlevel.wait_readable(self._epoll.fileno())
-                        owners = self._owners
-                        for fd, events in self._epoll.poll(0, SOCKETS_AT_ONCE):
-                            owner = owners.get(fd)
-                            if owner is not None:
-                                owner.on_ready(events)
+                    await self._serve()
         finally:
             self._epoll.close()
+
+    async def _serve(self) -> None:
+        poll, owners = self._epoll.poll, self._owners
+        while True:
+            ready = poll(0, SOCKETS_AT_ONCE)
+            for fd, events in ready:
+                owner = owners.get(fd)
+                if owner is not None:
+                    owner.on_ready(events)
+            if not ready:
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
+            elif len(ready) < SOCKETS_AT_ONCE:
+                await trio.sleep(PAUSE_SECONDS)
+            else:
+                await trio.lowlevel.checkpoint()
 
     async def _serve_again(self) -> None:
         while True:
