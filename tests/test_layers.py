@@ -32,7 +32,18 @@ ALLOWED["__init__"] = {"agents"}
 ALLOWED["__main__"] = {"cli"}
 
 PURE_LIBRARIES = {"attrs", "numpy", "msgspec", "callrt"}
-IMPURE_STDLIB = {"time", "random", "threading", "socket", "asyncio", "logging", "os", "secrets", "uuid", "subprocess"}
+IMPURE_STDLIB = {
+    "time",
+    "random",
+    "threading",
+    "socket",
+    "asyncio",
+    "logging",
+    "os",
+    "secrets",
+    "uuid",
+    "subprocess",
+}
 SUPERVISION_LIBRARIES = {"attrs", "trio"}
 
 

@@ -250,7 +250,9 @@ def test_output_while_the_reply_is_under_way_asks_when_it_is_done() -> None:
 # -- failures -------------------------------------------------------------------------------------------------
 
 
-def failed(one: ModelSession, code: str, at: float, kind: str = "server_error", reply: str = "r1") -> list[Any]:
+def failed(
+    one: ModelSession, code: str, at: float, kind: str = "server_error", reply: str = "r1"
+) -> list[Any]:
     one.handle(ev.ReplyStarted(reply, {}), at)
     return one.handle(ev.ReplyDone(reply, "failed", "", kind, code), at)
 
@@ -380,7 +382,12 @@ EVENTS = st.one_of(
         st.sampled_from(["completed", "incomplete"]),
     ),
     st.builds(
-        ev.ToolCallRequested, st.sampled_from("rs"), st.just("f"), st.sampled_from("cd"), st.just("t"), st.just("{}")
+        ev.ToolCallRequested,
+        st.sampled_from("rs"),
+        st.just("f"),
+        st.sampled_from("cd"),
+        st.just("t"),
+        st.just("{}"),
     ),
     st.builds(
         ev.ReplyDone,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -79,7 +80,9 @@ def test_ladder_never_retries_a_permanent_error() -> None:
 
 
 @given(st.integers(0, 1000), st.floats(0.01, 2.0), st.one_of(st.none(), st.floats(0, 100)))
-def test_ladder_without_a_human_ends_after_its_time(seed: int, took: float, retry_after: float | None) -> None:
+def test_ladder_without_a_human_ends_after_its_time(
+    seed: int, took: float, retry_after: float | None
+) -> None:
     rungs = Ladder(retries=1, give_up_seconds=20.0, human=False, rng=random.Random(seed))
     now, attempts = 0.0, 0
     while True:
@@ -182,7 +185,7 @@ def test_comfort_is_repeated_seldom_and_not_for_ever() -> None:
         plan.spoke()
         end = due + 1.0
     assert len(times) == plan.most
-    assert all(later - earlier >= 7.0 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= 7.0 for earlier, later in pairwise(times))
 
 
 def test_comfort_is_forgotten_when_the_reply_comes() -> None:

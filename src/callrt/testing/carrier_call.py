@@ -24,6 +24,7 @@ from callrt.testing.carrier_plan import (
     Alert,
     CallPlan,
     DialRecord,
+    Drop,
     DropKind,
     Speak,
     WebhookRecord,

@@ -18,7 +18,6 @@ import trio
 from callrt.service.http import HttpRequest, HttpResponse, serve_http
 from callrt.testing.carrier import Carrier
 from callrt.testing.carrier_webhooks import Reply, Request
-from callrt.wire.connection import WebSocketTransport
 from callrt.wire.limits import CLIENT_LIMITS
 from callrt.wire.transport import Transport, TransportStatistics
 from callrt.wire.websocket import ConnectFailed, connect_over
@@ -129,7 +128,7 @@ class GatedStream(trio.abc.Stream):
 class BreakableTransport:
     """A :class:`~callrt.wire.transport.Transport` that owns its TCP socket, to break it as networks do."""
 
-    def __init__(self, transport: WebSocketTransport, gate: GatedStream, raw: trio.SocketStream) -> None:
+    def __init__(self, transport: Transport, gate: GatedStream, raw: trio.SocketStream) -> None:
         self._transport = transport
         self._gate = gate
         self._raw = raw

@@ -105,7 +105,8 @@ _EXPLAINED = 0.5
 
 def _wave(audio: Samples) -> NDArray[np.float64]:
     whole = audio[: len(audio) - len(audio) % _DECIMATION].astype(np.float64)
-    return whole.reshape(-1, _DECIMATION).mean(axis=1)
+    coarse: NDArray[np.float64] = whole.reshape(-1, _DECIMATION).mean(axis=1)
+    return coarse
 
 
 class Listener:

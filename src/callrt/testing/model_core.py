@@ -295,7 +295,7 @@ class SessionCore(abc.ABC):
                 self.now = self._stalled_until
                 self._out += self._held_out
                 self._held_out = []
-                while self._held_in and not self.is_stalled and not self.is_over:
+                while self._held_in and self.now >= self._stalled_until and not self.is_over:
                     self._handle(self._held_in.popleft())
                 continue
             if not self._timers or self._timers[0][0] > now:

@@ -62,7 +62,8 @@ def to_samples(data: bytes, form: str) -> Samples:
     if form == "audio/pcma":
         return _ALAW[np.frombuffer(data, dtype=np.uint8)]
     wide = np.frombuffer(data, dtype="<i2").reshape(-1, 3)
-    return wide.mean(axis=1).astype(np.int16)
+    narrow: Samples = wide.mean(axis=1).astype(np.int16)
+    return narrow
 
 
 def from_mulaw(data: bytes, form: str) -> bytes:

@@ -11,6 +11,7 @@ import ctypes
 import functools
 import threading
 import zlib
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ def _word_ends(text: str, starts: list[tuple[int, int]], cut_ms: int, length_ms:
             known[number] = min(max(inside[0] - cut_ms, 0), length_ms)
     edges = [0]
     anchors = sorted(known)
-    for left, right in zip(anchors, anchors[1:], strict=False):
+    for left, right in pairwise(anchors):
         sizes = [spans[number][1] - spans[number][0] for number in range(left, right)]
         begin, finish = max(known[left], edges[-1]), max(known[right], edges[-1])
         for number in range(1, right - left + 1):
