@@ -287,7 +287,9 @@ async def test_every_reply_measures_its_way_down(autojump_clock: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ["stall", "freeze"])
-async def test_session_that_went_deaf_before_the_caller_spoke_is_noticed(how: Any, autojump_clock: Any) -> None:
+async def test_session_that_went_deaf_before_the_caller_spoke_is_noticed(
+    how: Any, autojump_clock: Any
+) -> None:
     """Found by simulation: ``callrt sim --faults model``. It had told nothing, so it owed nothing."""
     scene = await play(
         Fault(how, Trigger(connection=1, seconds=3.5)),

@@ -74,7 +74,8 @@ def _always(audible: Audible, then: Then) -> dict[TurnState, Response]:
 def _when_owed(then: Then) -> dict[TurnState, Response]:
     """Comfort where a reply is owed, nothing where none is."""
     return {
-        state: Response(Audible.COMFORT if state in OWES_REPLY else Audible.NOTHING, then) for state in TurnState
+        state: Response(Audible.COMFORT if state in OWES_REPLY else Audible.NOTHING, then)
+        for state in TurnState
     }
 
 

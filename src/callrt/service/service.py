@@ -364,7 +364,9 @@ async def run_service(
     sys.setswitchinterval(SWITCH_SECONDS)
     watchdog = Watchdog(
         kill_seconds=STANDSTILL_SECONDS,
-        on_stall=lambda seconds: log.error("the event loop stands still", extra={"seconds": round(seconds, 1)}),
+        on_stall=lambda seconds: log.error(
+            "the event loop stands still", extra={"seconds": round(seconds, 1)}
+        ),
         exit=end_process,
     )
     try:
