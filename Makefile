@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test crash lint format bench bench-supervision mutants conformance clean help
+.PHONY: demo test crash lint format bench bench-supervision mutants conformance clean help sim chaos dashboard
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -32,6 +32,15 @@ test: lint ## lint, then every test, on two cores
 crash: $(STAMP) ## kill -9 at 200 instants of a call, with real processes; under 5 minutes on two cores
 	@echo "callrt: 200 calls, each killed at another instant"
 	@CALLRT_CRASH_INSTANTS=200 $(BIN)/pytest tests/crash -q -n 3 --dist worksteal
+
+sim: $(STAMP) ## 2,000 calls in virtual time, everything breaks; under 10 minutes on two cores
+	@$(BIN)/callrt sim --seed 1 --calls 2000 --faults everything --cover
+
+chaos: $(STAMP) ## break real processes and sockets; writes chaos/REPORT.md
+	@$(BIN)/callrt chaos
+
+dashboard: $(STAMP) ## rewrite ops/dashboard/callrt.json
+	@$(BIN)/python scripts/dashboard.py
 
 format: $(STAMP) ## let ruff write what it can
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .

@@ -19,6 +19,7 @@ VERBS = {
     "calls": "callrt.cli.calls",
     "emulate": "callrt.cli.emulate",
     "sim": "callrt.cli.sim",
+    "chaos": "callrt.cli.chaos",
 }
 """Each module has ``add_parser(subparsers)``, which sets ``run``: ``run(args) -> int``, the exit status. Imported
 only when asked for: ``calls list`` needs no web server."""

@@ -25,7 +25,6 @@ from callrt.testing.demo.server import ACCOUNT_SID, API_KEY, AUTH_TOKEN, Server
 from callrt.testing.demo.server import MODEL as MODEL_NAME
 from callrt.testing.model_faults import Fault, FaultPlan
 from callrt.testing.model_server import EmulatedModel
-
 from callrt.testing.sim import cast
 from callrt.testing.sim.case import Ask, BadMessages, Caller, Case, Kill, Pause, name_of
 from callrt.testing.sim.checkers import Judgement, judge
