@@ -26,7 +26,7 @@ from callrt.testing.demo.server import MODEL as MODEL_NAME
 from callrt.testing.model_faults import Fault, FaultPlan
 from callrt.testing.model_server import EmulatedModel
 from callrt.testing.sim import cast
-from callrt.testing.sim.case import Ask, BadMessages, Caller, Case, Kill, Pause, name_of
+from callrt.testing.sim.case import Ask, BadMessages, Caller, Case, DiskTrouble, Kill, Pause, name_of
 from callrt.testing.sim.checkers import Judgement, judge
 from callrt.testing.sim.history import History, Leftovers, Life, Struck
 from callrt.testing.sim.scenario import Blow, Scenario
@@ -92,7 +92,16 @@ class ChaosReport:
         return not self.trouble and all(call.judgement.ok for call in self.calls)
 
     @property
-    def recoveries(self) -> list[float]:
+    def _as_fault(blow: Blow) -> Kill | Pause | DiskTrouble:
+    """What a blow is to the checkers."""
+    if blow.do == "freeze":
+        return Pause(blow.at, blow.seconds)
+    if blow.do == "disk_full":
+        return DiskTrouble(blow.at, blow.seconds, "busy")
+    return Kill(blow.at, blow.seconds)
+
+
+def recoveries(self) -> list[float]:
         return sorted(each for call in self.calls for each in call.recoveries)
 
 
@@ -239,7 +248,7 @@ class _Chaos:
     async def _strike_process(self, blow: Blow) -> None:
         await trio.sleep(blow.at)
         for struck in self.struck:
-            struck.append(Struck(trio.current_time(), Kill(blow.at, blow.seconds)))
+            struck.append(Struck(trio.current_time(), _as_fault(blow)))
         process = self.server.process
         assert process is not None
         match blow.do:
