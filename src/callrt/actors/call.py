@@ -17,7 +17,7 @@ import trio
 from callrt.actors import line as at
 from callrt.actors.builtins import Builtins
 from callrt.actors.carrier import run_carrier
-from callrt.actors.farewell import give_transcript, hand_over, speak_last
+from callrt.actors.ending import carry_out
 from callrt.actors.journal import run_journal
 from callrt.actors.line import Line, Stream, make_ladder
 from callrt.actors.log import CallLog
@@ -30,10 +30,10 @@ from callrt.actors.tools import ToolDesk
 from callrt.journal.errors import JournalUnavailable, StreamRefused
 from callrt.policy import facts, limits, tree
 from callrt.protocol.call_state import CallState
-from callrt.protocol.conduct import Conduct, ConductLimits, End, Transfer, Verdict
+from callrt.protocol.conduct import Conduct, ConductLimits, Verdict
 from callrt.protocol.faults import FaultKind
 from callrt.protocol.history import SaidByAgent
-from callrt.protocol.records import ActorRestarted, CallEnded, StreamDetached, StreamOffered
+from callrt.protocol.records import ActorRestarted, StreamDetached, StreamOffered
 from callrt.protocol.tools import CallFacts
 from callrt.protocol.turn import TurnState
 from callrt.supervision import (
@@ -121,7 +121,7 @@ class Call:
         self._used_generation = state.attached_generation
         self._lost_at: float | None = None
         self._tree_over = False
-        self._action_after_end = trio.Event()
+        self.action_after_end = trio.Event()
         self._journal_warned = False
 
     # -- what the desk asks ---------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ class Call:
         self.line.director_wake.set()
 
     def asked_after_end(self) -> None:
-        self._action_after_end.set()
+        self.action_after_end.set()
 
     def finish(self, outcome: str, spoken: str | None) -> None:
         """End for a reason of the service's own."""
@@ -232,7 +232,7 @@ class Call:
                 verdict = await self._direct()
                 if verdict is not None:
                     released = False
-                    await self._carry_out(verdict)
+                    await carry_out(self, verdict)
                 nursery.cancel_scope.cancel()
         finally:
             self.ended.set()
@@ -343,7 +343,7 @@ class Call:
         if kind is FaultKind.CARRIER_STALLED:
             # The carrier may still believe in the dead stream: only a new document ends that.
             with trio.move_on_after(5):
-                await self._try_rest(self.ports.rest.ask_again(self.call_sid))
+                await self.try_rest(self.ports.rest.ask_again(self.call_sid))
 
     # -- the tree -----------------------------------------------------------------------------------------------
 
@@ -425,65 +425,7 @@ class Call:
         elif isinstance(report, Escalated):
             self.ports.observe(facts.ActorEscalated(str(report.id)))
 
-    # -- the end --------------------------------------------------------------------------------------------------
-
-    async def _carry_out(self, verdict: Verdict) -> None:
-        """Last words, the record, the socket. Bounded: a call ends soon after its verdict whatever hangs."""
-        line = self.line
-        line.over.set()
-        if self.supervisor is not None:
-            self.supervisor.stop()
-            with trio.move_on_after(2 * tree.SHUTDOWN_SECONDS):
-                await self.supervisor.wait_stopped()
-        hurry = isinstance(verdict, End) and verdict.outcome == "max_duration"
-        if verdict.line is not None and line.stream is not None:
-            await speak_last(line, verdict.line, hurry=hurry)
-        if isinstance(verdict, Transfer):
-            await hand_over(line, verdict.reason, verdict.note)
-            outcome = "transferred"
-        else:
-            outcome = verdict.outcome
-        with trio.move_on_after(3):
-            await self.log.commit_if_possible(CallEnded(outcome=outcome))
-        if self.log.state.outcome is None and not self.log.fenced:
-            self.log.write(CallEnded(outcome=outcome))
-        if self.log.fenced:
-            # The call is another process's: what was decided here is void, and the carrier must not hear of it.
-            self.ports.observe(facts.CallReleased(self.call_sid))
-            return
-        self.ports.observe(facts.CallEnded(outcome, self.call_sid))
-        self.ended.set()
-        stream = line.stream
-        line.stream = None
-        if stream is not None:
-            self.log.write(
-                StreamDetached(stream_sid=stream.stream_sid, generation=stream.generation, reason="ended")
-            )
-            self.log.flush()
-            with trio.move_on_after(2):
-                await stream.transport.aclose(1000)
-            stream.transport.abort()
-            stream.over.set()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(self._tell_carrier, outcome, closed=stream is not None))
-            if isinstance(verdict, Transfer):
-                nursery.start_soon(give_transcript, line)
-
-    async def _tell_carrier(self, outcome: str, *, closed: bool) -> None:
-        """A closed stream makes the carrier ask what comes next. One that does not ask is told over REST."""
-        if outcome == "caller_hung_up":
-            return
-        if closed:
-            with trio.move_on_after(limits.END_ACTION_GRACE):
-                await self._action_after_end.wait()
-                return
-        with trio.move_on_after(5):
-            if outcome == "transferred":
-                await self._try_rest(self.ports.rest.ask_again(self.call_sid))
-            else:
-                await self._try_rest(self.ports.rest.hang_up(self.call_sid))
-
-    async def _try_rest(self, request: Any) -> None:
+    async def try_rest(self, request: Any) -> None:
         try:
             await request
         except Exception as error:
