@@ -60,8 +60,8 @@ def hear(line: Line, stream: Stream, message: str | bytes) -> None:
     event = stream.codec.decode(message)
     match event:
         case ev.AudioReceived():
-            stream.last_media_at = trio.current_time()
-            line.hear(event.payload, event.missing_ms)
+            now = stream.last_media_at = trio.current_time()
+            line.hear(event.payload, event.missing_ms, now)
         case ev.MarkEchoed():
             line.voice.on_mark(event.name)
         case ev.DigitPressed() if line.log.state.digits >= limits.DIGITS_MAX:

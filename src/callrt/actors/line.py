@@ -98,7 +98,7 @@ class LinkPort(Protocol):
     live: bool
     """The session takes the caller's audio."""
 
-    def append(self, audio: bytes) -> None: ...
+    def append(self, audio: bytes, now: float) -> None: ...
 
     def probe(self) -> None: ...
 
@@ -193,25 +193,25 @@ class Line:
 
     # -- the caller's audio ------------------------------------------------------------------------------
 
-    def hear(self, payload: bytes, missing_ms: int) -> None:
+    def hear(self, payload: bytes, missing_ms: int, now: float) -> None:
         """One frame from the caller: to the model if one listens, and kept in any case for one that will."""
         self.uplink.hear(payload, missing_ms)
         if self.tracks is not None:
-            self.tracks.say(b"\xff" * (missing_ms * BYTES_PER_MS) + payload, trio.current_time())
+            self.tracks.say(b"\xff" * (missing_ms * BYTES_PER_MS) + payload, now)
         link = self.link
         if link is not None and link.live:
             if missing_ms:
                 payload = b"\xff" * (missing_ms * BYTES_PER_MS) + payload
-            link.append(payload)
+            link.append(payload, now)
             before = self.attention.spoken_from
-            unnoticed = self.attention.hear(payload, self.uplink.end - len(payload), trio.current_time())
+            unnoticed = self.attention.hear(payload, self.uplink.end - len(payload), now)
             if self.attention.spoken_from != before:
                 self.hold_audio()
             if unnoticed:
                 link.probe()
         elif self.ear.hear(payload):
             # He spoke to nobody, and has finished: now he waits for a reply.
-            self.voice.owe(trio.current_time())
+            self.voice.owe(now)
             self.voice.trouble()
 
     def hold_audio(self) -> None:

@@ -52,16 +52,15 @@ class ModelLink:
 
     # -- called by others -------------------------------------------------------------------------------
 
-    def append(self, audio: bytes) -> None:
-        """One frame of the caller's."""
-        began = trio.current_time()
-        if not self.transport.send_nowait(self.codec.encode(ev.AppendAudio(audio))):
+    def append(self, audio: bytes, now: float) -> None:
+        """One frame of the caller's, which was heard at ``now``."""
+        if not self.transport.send_nowait(self.codec.encode_audio(audio)):
             self.line.observe(facts.FramesDropped("uplink", "model_backlog"))
             self.transport.abort()
             return
         self._frames += 1
         if self._frames % 50 == 0:
-            self.line.observe(facts.UplinkDelay(trio.current_time() - began))
+            self.line.observe(facts.UplinkDelay(trio.current_time() - now))
 
     def probe(self) -> None:
         """The caller has spoken and the model shows no sign of it: does it still live?"""
@@ -216,7 +215,7 @@ class ModelLink:
         line.attention = Attention(line.plan.resilience.model_stall_seconds)
         held = line.uplink.read(start)
         for at in range(0, len(held), PIECE):
-            self.append(held[at : at + PIECE])
+            self.append(held[at : at + PIECE], trio.current_time())
         line.ear = Ear()
         line.hold_audio()
         line.log.write(ModelSessionOpened(number=self.session.number, session_id=self.session_id))

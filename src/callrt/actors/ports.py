@@ -35,6 +35,10 @@ class ModelCodec(Protocol):
 
     def encode(self, command: ModelCommand, *, event_id: str | None = None) -> str: ...
 
+    def encode_audio(self, audio: bytes) -> str:
+        """``encode(AppendAudio(audio))``, fifty times a second."""
+        ...
+
 
 class CarrierRest(Protocol):
     """What can be asked of the carrier outside the media socket. Every method raises on failure."""

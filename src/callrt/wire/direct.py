@@ -42,7 +42,8 @@ from callrt.wire.limits import SocketLimits
 from callrt.wire.streams import TappedStream
 from callrt.wire.transport import MESSAGES_AT_ONCE, Sink, TransportClosed, TransportStatistics
 
-RECEIVE_BYTES = 65_536
+RECEIVE_BYTES = 16_384
+"""Per read. A buffer of this size is made for each, so it is no larger than what comes at once."""
 PINGS_MAX = 4
 """Pings in flight; a further one waits for the youngest."""
 

@@ -18,6 +18,9 @@ _MASKS_AT_ONCE = 4096
 
 _LONG = struct.Struct("!Q")
 
+_ONES = tuple(int.from_bytes(b"\x01\x00\x00\x00" * words, "little") for words in range(160))
+"""A key times the n-th of these is the key n times over; for the frames that come fifty times a second."""
+
 
 class ProtocolViolation(Exception):
     """The peer broke the protocol; ``code`` is what it is to be told."""

@@ -74,6 +74,9 @@ AUDIO_FORMATS: Mapping[str, Mapping[str, str | int]] = {
 """G.711 has no ``rate`` in the schema."""
 
 
+_APPEND = '{"type":"input_audio_buffer.append","audio":"'
+
+
 class _Type(msgspec.Struct, gc=False):
     type: str | None = None
 
@@ -201,15 +204,19 @@ class OpenAIRealtimeCodec:
         ValueError for what the provider would refuse: an item id or metadata beyond its bounds.
         """
         if isinstance(command, AppendAudio):
-            audio = b2a_base64(command.audio, newline=False).decode("ascii")
             if event_id is None:
-                return f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}'
+                return self.encode_audio(command.audio)
+            audio = b2a_base64(command.audio, newline=False).decode("ascii")
             body: dict[str, Any] = {"type": "input_audio_buffer.append", "audio": audio}
         else:
             body = self._body(command)
         if event_id is not None:
             body["event_id"] = event_id
         return msgspec.json.encode(body).decode()
+
+    def encode_audio(self, audio: bytes) -> str:
+        """``encode(AppendAudio(audio))`` without the value in between."""
+        return _APPEND + b2a_base64(audio, newline=False).decode("ascii") + '"}'
 
     def _body(self, command: ModelCommand) -> dict[str, Any]:
         match command:
