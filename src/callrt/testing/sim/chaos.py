@@ -92,16 +92,7 @@ class ChaosReport:
         return not self.trouble and all(call.judgement.ok for call in self.calls)
 
     @property
-    def _as_fault(blow: Blow) -> Kill | Pause | DiskTrouble:
-    """What a blow is to the checkers."""
-    if blow.do == "freeze":
-        return Pause(blow.at, blow.seconds)
-    if blow.do == "disk_full":
-        return DiskTrouble(blow.at, blow.seconds, "busy")
-    return Kill(blow.at, blow.seconds)
-
-
-def recoveries(self) -> list[float]:
+    def recoveries(self) -> list[float]:
         return sorted(each for call in self.calls for each in call.recoveries)
 
 
@@ -373,6 +364,15 @@ class _Chaos:
             calm_at=person.calm_at,
             healed_at=person.healed_at,
         )
+
+
+def _as_fault(blow: Blow) -> Kill | Pause | DiskTrouble:
+    """What a blow is to the checkers."""
+    if blow.do == "freeze":
+        return Pause(blow.at, blow.seconds)
+    if blow.do == "disk_full":
+        return DiskTrouble(blow.at, blow.seconds, "busy")
+    return Kill(blow.at, blow.seconds)
 
 
 def recoveries(history: History) -> list[float]:
