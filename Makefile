@@ -34,7 +34,7 @@ crash: $(STAMP) ## kill -9 at 200 instants of a call, with real processes; under
 	@CALLRT_CRASH_INSTANTS=200 $(BIN)/pytest tests/crash -q -n 3 --dist worksteal
 
 sim: $(STAMP) ## 2,000 calls in virtual time, everything breaks; under 10 minutes on two cores
-	@$(BIN)/callrt sim --seed 1 --calls 2000 --faults everything --cover
+	@$(BIN)/callrt sim --seed 1 --calls 2000 --faults everything
 
 chaos: $(STAMP) ## break real processes and sockets; writes chaos/REPORT.md
 	@$(BIN)/callrt chaos

@@ -14,7 +14,7 @@ from callrt.testing.carrier import Alert, Drop
 from callrt.testing.carrier_stream import WireEvent
 from callrt.testing.model_core import Told
 from callrt.testing.model_faults import Fault, Trigger
-from callrt.testing.sim.case import BadMessages, Flood
+from callrt.testing.sim.case import BadMessages, Drain, Flood
 from callrt.testing.sim.cast import Effect
 from callrt.testing.sim.checkers import CHECKERS
 from callrt.testing.sim.history import History, Leftovers, Struck
@@ -219,6 +219,12 @@ def test_checker_ends_with_outcome_finds_none_and_a_wrong_one() -> None:
         assert "ends_with_outcome" in found(_ended_as(history, outcome))
     too_long = history.placed_at + Resilience().max_call_seconds + 60
     assert "ends_with_outcome" in found(altered(history, over_at=too_long))
+
+
+def test_checker_drain_ends_in_time_finds_a_call_that_goes_on() -> None:
+    history = sound(asks=("hours", "price", "parking"))
+    drained = altered(history, struck=[Struck(1.0, Drain(1.0, 0.5))])
+    assert "drain_ends_in_time" in found(drained)
 
 
 def test_checker_nothing_is_left_finds_a_task() -> None:

@@ -31,6 +31,7 @@ CHECKERS = (
     tools.one_output,
     tools.results_are_told,
     endings.ends_with_outcome,
+    endings.drain_ends_in_time,
     endings.nothing_is_left,
     bounds.lead_is_bounded,
     bounds.others_notice_nothing,
