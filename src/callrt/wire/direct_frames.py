@@ -200,10 +200,12 @@ def _text(payload: bytes) -> str:
 def mask(payload: bytes, key: bytes) -> bytes:
     """Masked, or unmasked: it is the same."""
     size = len(payload)
-    pattern = key * ((size + 3) >> 2)
-    return (int.from_bytes(payload, "little") ^ int.from_bytes(pattern[:size], "little")).to_bytes(
-        size, "little"
-    )
+    words = (size + 3) >> 2
+    if words < len(_ONES):
+        pattern = int.from_bytes(key, "little") * _ONES[words]
+    else:
+        pattern = int.from_bytes(key * words, "little")
+    return (int.from_bytes(payload, "little") ^ pattern).to_bytes(words << 2, "little")[:size]
 
 
 class FrameWriter:
