@@ -63,3 +63,15 @@ def test_found_poisoned_session_is_replaced_though_each_reply_begins(reply: int)
     """callrt sim --seed 2 --call 40: the first sound of each failing reply forgave the failure before it."""
     case = Case(faults=(Fault("poison", Trigger(connection=1, reply=reply), stage="audio"),))
     assert run_case(case).violations == ()
+
+
+def test_found_claim_that_was_answered_with_an_error_is_ours_all_the_same() -> None:
+    """callrt sim --seed 5 --call 42: fenced by its own lease, the call was dropped and taken up from the journal."""
+    case = Case(
+        seed=92626049623097,
+        caller=Caller(asks=(Ask("book"),)),
+        faults=(DiskTrouble(3.94, 4.0, "unsure"), Drop("stop", seconds=5.44, stream=1)),
+        transcription="before",
+        echo_delay=0.05,
+    )
+    assert run_case(case).violations == ()

@@ -170,11 +170,12 @@ class Call:
             raise StreamRefused(self.call_sid, stream.generation, self._used_generation)
         self._used_generation = stream.generation
         self._next_generation = max(self._next_generation, stream.generation + 1)
+        epoch: int | None
         try:
             epoch = await self.log.claim(stream.stream_sid, stream.generation)
-        except JournalUnavailable:
+        except JournalUnavailable as error:
             self._journal_trouble()
-            epoch = None
+            epoch = await self._claimed_all_the_same(stream) if error.may_have_happened else None
         if not self.live or stream.generation < self._used_generation:
             raise StreamRefused(self.call_sid, stream.generation, self._used_generation)
         self.log.attached(stream.stream_sid, stream.generation, epoch)
@@ -184,6 +185,16 @@ class Call:
         except trio.Cancelled:
             self._drop(stream, "cancelled")
             raise
+
+    async def _claimed_all_the_same(self, stream: Stream) -> int | None:
+        """A claim whose answer was an error may be on the disk: then the newest lease is ours, and taking it for
+        another's would end the call here."""
+        try:
+            state = await self.ports.journal.read(self.call_sid)
+        except JournalUnavailable:
+            return None
+        mine = [part for part in state.streams if part.stream_sid == stream.stream_sid] if state else []
+        return mine[-1].lease_epoch if mine else None
 
     def carrier_over(self) -> None:
         """The carrier says that the call has ended."""
