@@ -50,7 +50,9 @@ class Attention:
         """One frame of the caller's, which began at ``position``. True: probe the model now."""
         if is_loud(frame):
             if not self._voiced:
-                self.spoken_from = max(0, position - LEAD_IN) if self.spoken_from is None else self.spoken_from
+                self.spoken_from = (
+                    max(0, position - LEAD_IN) if self.spoken_from is None else self.spoken_from
+                )
             self._voiced += 1
             self._voiced_at = now
             self._sign = False
