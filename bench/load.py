@@ -411,7 +411,7 @@ class Carrier(Socket):
         size = len(encoded) * 3 // 4 - encoded.count("=", -2)
         window = self.world.window
         if encoded.startswith(MAGIC_TEXT):
-            _, call, reply, _, sent_at = STAMP.unpack_from(a2b_base64(encoded[:STAMP_CHARS]))
+            _, _, reply, _, sent_at = STAMP.unpack_from(a2b_base64(encoded[:STAMP_CHARS]))
             window.down.append(t - sent_at)
             window.replies += 1
             if self.model is not None and reply == 1:

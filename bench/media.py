@@ -141,7 +141,8 @@ def cautions(rows: list[Row]) -> list[str]:
         if row["generator_cpu_percent"] > 90 or (row["generator_late_p99_ms"] or 0) > 10:
             lines.append(
                 f"{row['program']} at {row['calls']} calls: the generator was the limit "
-                f"(its core {row['generator_cpu_percent']:.0f} % busy, frames sent {row['generator_late_p99_ms']} ms late)"
+                f"(its core {row['generator_cpu_percent']:.0f} % busy, "
+                f"frames sent {row['generator_late_p99_ms']} ms late)"
             )
     load = os.getloadavg()[0]
     if load > len(os.sched_getaffinity(0)) + 1:

@@ -129,7 +129,8 @@ def make_certificate(folder: Path) -> Path:
         raise Unavailable("TLS needs the openssl command to make a certificate")
     path = folder / "model.pem"
     if not path.exists():
-        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+        command += " -subj /CN=localhost"
         extra = [
             "-addext",
             "subjectAltName=DNS:localhost",
