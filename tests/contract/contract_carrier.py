@@ -67,6 +67,7 @@ class Phone:
         self.action: str | None = None
         self.between: Callable[[], Any] | None = None
         self.generation = 0
+        self._documents_run = 0
 
     async def post(self, url: str, extra: dict[str, str] | None = None) -> httpx.Response:
         form = {
@@ -107,12 +108,16 @@ class Phone:
         return self.streams[number - 1]
 
     async def _run(self, root: ET.Element) -> None:
+        # A repeated webhook has a second document run beside the first: the call is over with the last of them.
+        self._documents_run += 1
         try:
             await self._perform(root)
         finally:
-            self.over.set()
-            with trio.CancelScope(shield=True):
-                await self.http.aclose()
+            self._documents_run -= 1
+            if not self._documents_run:
+                self.over.set()
+                with trio.CancelScope(shield=True):
+                    await self.http.aclose()
 
     async def _perform(self, root: ET.Element) -> None:
         while True:
