@@ -8,8 +8,7 @@ full inbox stops the reading, and TCP slows the peer down. ``send_nowait`` write
 take waits in the bounded backlog until it is writable again. :meth:`run` is the socket's owner: it keeps the time
 and closes.
 
-What it promises is word for word what the reference transport (``connection.py``) promises; both pass the same
-tests.
+It promises what the reference transport (``connection.py``) promises; both pass the same tests.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from collections import deque
 import trio
 from trio_websocket import WebSocketConnection
 
-from callrt.wire.connection import EXPECTED, End, Handshake, leaves
+from callrt.wire.connection import End, Handshake
 from callrt.wire.direct_frames import (
     BINARY,
     CLOSE,
@@ -36,7 +35,10 @@ from callrt.wire.direct_frames import (
     close_payload,
     parse_close,
 )
-from callrt.wire.direct_hub import AVAILABLE, READABLE, WRITABLE, Hub, current_hub
+from callrt.wire.direct_hub import READABLE, WRITABLE, Hub, current_hub
+from callrt.wire.direct_opening import open_websocket
+from callrt.wire.direct_output import Output
+from callrt.wire.direct_pings import Pings
 from callrt.wire.direct_tls import TlsStream
 from callrt.wire.limits import SocketLimits
 from callrt.wire.streams import TappedStream
@@ -44,22 +46,6 @@ from callrt.wire.transport import MESSAGES_AT_ONCE, Sink, TransportClosed, Trans
 
 RECEIVE_BYTES = 16_384
 """Per read. A buffer of this size is made for each, so it is no larger than what comes at once."""
-PINGS_MAX = 4
-"""Pings in flight; a further one waits for the youngest."""
-
-
-def can_take(stream: trio.abc.Stream) -> bool:
-    """Has this stream a socket that can be taken over?"""
-    return AVAILABLE and type(stream) in (trio.SocketStream, TlsStream)
-
-
-class _Ping:
-    __slots__ = ("answered", "over", "payload")
-
-    def __init__(self, payload: bytes) -> None:
-        self.payload = payload
-        self.over = trio.Event()
-        self.answered = False
 
 
 class DirectTransport:
@@ -72,7 +58,6 @@ class DirectTransport:
         self._stream = stream
         self._tls = stream if isinstance(stream, TlsStream) else None
         self._limits = limits
-        self._server = server
         self._reader = FrameReader(masked=server, message_bytes=limits.message_bytes)
         self._writer = FrameWriter(masked=not server)
         self._socket: socket.socket | None = None
@@ -85,21 +70,13 @@ class DirectTransport:
         self._sink_done = False
         self._sink_error: Exception | None = None
         self._readers = trio.lowlevel.ParkingLot()
-        self._waiting: deque[tuple[bytes, int | None]] = deque()
-        """What the socket has not taken yet, each with the size of the message in it, if it is one; the first may
-        have lost its head."""
-        self._backlog_bytes = 0
-        self._stuck_since = math.inf
-        self._write_failed_at = math.inf
-        self._flushed = trio.lowlevel.ParkingLot()
+        self._output = Output(self._output_changed)
         self._pong_due: bytes | None = None
-        self._pings: deque[_Ping] = deque()
-        self._pings_sent = 0
+        self._pings = Pings(self._say_ping)
         self._end: End | None = None
         self._gone = trio.Event()
         """The socket is closed."""
         self._changed = trio.lowlevel.ParkingLot()
-        self._sent = 0
         self._received = 0
         self._linger_until = math.inf
         self._opening = trio.CancelScope()
@@ -183,24 +160,19 @@ class DirectTransport:
         if events & ~WRITABLE and self._socket is not None:
             self._read()
 
-    def on_again(self) -> None:
-        """The hub gives another turn to what was left over."""
-        self._take()
-
     def _read(self) -> None:
         assert self._socket is not None
         lingering = self._linger_until < math.inf
         if self._reader.pending and not lingering:
             # Not before what has come before it: the end of the stream must stay the last thing seen.
-            self._take()
+            self.on_again()
             return
         try:
             data = self._socket.recv(RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._lost()
-            return
+            data = b""
         if not data:
             self._lost()
             return
@@ -214,14 +186,14 @@ class DirectTransport:
                 return
             answer = self._tls.encrypt(b"")
             if answer:
-                self._write_raw(answer, None)
+                self._output.write(answer, None)
             if not data:
                 return
         self._reader.feed(data)
-        self._take()
+        self.on_again()
 
-    def _take(self) -> None:
-        """Everything that is whole in the buffer, as far as it is wanted and fair."""
+    def on_again(self) -> None:
+        """Take everything that is whole in the buffer, as far as it is wanted and fair."""
         reader, inbox = self._reader, self._inbox
         for _ in range(MESSAGES_AT_ONCE):
             if self._sink is None and len(inbox) >= self._limits.inbox_messages and not self._ended_by_us():
@@ -231,16 +203,17 @@ class DirectTransport:
                 return
             try:
                 message = reader.next()
+                if type(message) is Control:
+                    self._control(message)
+                    continue
             except ProtocolViolation as violation:
                 self._violated(violation)
                 return
             if message is None:
                 return
-            if type(message) is Control:
-                self._control(message)
-            elif self._end is not None:
+            if self._end is not None:
                 continue  # said after the end: nobody listens
-            elif self._sink is None:
+            if self._sink is None:
                 inbox.append(message)  # type: ignore[arg-type]  # not a Control
                 self._readers.unpark_all()
             else:
@@ -272,13 +245,9 @@ class DirectTransport:
         if message.opcode == PING:
             self._pong(message.payload)
         elif message.opcode == PONG:
-            self._ponged(message.payload)
+            self._pings.ponged(message.payload)
         else:
-            try:
-                code, reason = parse_close(message.payload)
-            except ProtocolViolation as violation:
-                self._violated(violation)
-                return
+            code, reason = parse_close(message.payload)
             if self._end is None:
                 self._end = End(code, reason, by_peer=True)
                 self._say_close(None if code == 1005 else code, "")
@@ -312,9 +281,9 @@ class DirectTransport:
         else:
             payload, opcode = message, BINARY
         size = len(payload)
-        if self._backlog_bytes + size > self._limits.backlog_bytes:
+        if self._output.backlog_bytes + size > self._limits.backlog_bytes:
             return False
-        if self._write_failed_at < math.inf:
+        if self._output.failed:
             # The peer does not read any more, but may have said why: the reader is to have it.
             return True
         self._write(self._writer.frame(opcode, payload), size)
@@ -322,69 +291,20 @@ class DirectTransport:
 
     def _write(self, frame: bytes, size: int | None) -> None:
         """``size``: of the message in it; None: it is none."""
-        self._write_raw(frame if self._tls is None else self._tls.encrypt(frame), size)
+        self._output.write(frame if self._tls is None else self._tls.encrypt(frame), size)
 
-    def _write_raw(self, data: bytes, size: int | None) -> None:
-        if self._waiting:
-            self._waiting.append((data, size))
-        else:
-            sent = self._try_send(data)
-            if sent == len(data):
-                if size is not None:
-                    self._sent += 1
-                return
-            if sent < 0:
-                return
-            self._waiting.append((data[sent:], size))
-            self._stuck_since = trio.current_time()
-            self._changed.unpark_all()
-        self._backlog_bytes += size or 0
+    def _output_changed(self) -> None:
         self._watch()
-
-    def _try_send(self, data: bytes) -> int:
-        """How much the socket took; -1 when it takes nothing any more."""
-        assert self._socket is not None
-        try:
-            return self._socket.send(data)
-        except (BlockingIOError, InterruptedError):
-            return 0
-        except OSError:
-            # The reader goes on for a moment: the peer's last words may be on their way.
-            self._write_failed_at = trio.current_time()
-            self._drop_waiting()
-            self._changed.unpark_all()
-            return -1
+        self._changed.unpark_all()
 
     def _flush(self) -> None:
-        """The socket takes something again."""
-        while self._waiting and self._socket is not None:
-            data, size = self._waiting[0]
-            sent = self._try_send(data)
-            if sent < 0:
-                break
-            self._stuck_since = trio.current_time()
-            if sent < len(data):
-                self._waiting[0] = (data[sent:], size)
-                return
-            self._waiting.popleft()
-            if size is not None:
-                self._sent += 1
-                self._backlog_bytes -= size
-        self._stuck_since = math.inf
-        self._flushed.unpark_all()
-        if self._pong_due is not None:
+        self._output.flush()
+        if self._pong_due is not None and not self._output.waits:
             payload, self._pong_due = self._pong_due, None
             self._pong(payload)
-        self._watch()
-
-    def _drop_waiting(self) -> None:
-        self._waiting.clear()
-        self._backlog_bytes = 0
-        self._stuck_since = math.inf
-        self._flushed.unpark_all()
 
     def _say_close(self, code: int | None, reason: str) -> None:
-        if self._socket is not None and self._write_failed_at == math.inf:
+        if self._socket is not None and not self._output.failed:
             self._write(self._writer.frame(CLOSE, close_payload(code, reason)), None)
 
     # -- pings -----------------------------------------------------------------------------------------
@@ -397,36 +317,21 @@ class DirectTransport:
         if not self.is_open:
             await trio.lowlevel.checkpoint()
             raise self._closed()
-        if len(self._pings) < PINGS_MAX:
-            self._pings_sent += 1
-            ping = _Ping(self._pings_sent.to_bytes(4, "big"))
-            self._pings.append(ping)
-            if self._write_failed_at == math.inf:
-                self._write(self._writer.frame(PING, ping.payload), None)
-        else:
-            ping = self._pings[-1]
-        await ping.over.wait()
-        if not ping.answered:
+        if not await self._pings.ping():
             raise self._closed()
+
+    def _say_ping(self, payload: bytes) -> None:
+        if self._socket is not None and not self._output.failed:
+            self._write(self._writer.frame(PING, payload), None)
 
     def _pong(self, payload: bytes) -> None:
         """Answer a ping; of those that come while the socket takes nothing only the last needs an answer."""
-        if self._end is not None or self._write_failed_at < math.inf:
+        if self._end is not None or self._output.failed:
             return
-        if self._waiting:
+        if self._output.waits:
             self._pong_due = payload
         else:
             self._write(self._writer.frame(PONG, payload), None)
-
-    def _ponged(self, payload: bytes) -> None:
-        """A pong answers its ping and all before it."""
-        if any(ping.payload == payload for ping in self._pings):
-            while True:
-                ping = self._pings.popleft()
-                ping.answered = True
-                ping.over.set()
-                if ping.payload == payload:
-                    return
 
     # -- ending ----------------------------------------------------------------------------------------
 
@@ -443,8 +348,8 @@ class DirectTransport:
                 if self._end is None:
                     self._end = End(code, reason, by_peer=False)
                     self._readers.unpark_all()
-                    while self._waiting:
-                        await self._flushed.park()
+                    while self._output.waits:
+                        await self._output.flushed.park()
                     self._say_close(code, reason)
                     self._resume()
                 await self._gone.wait()
@@ -460,8 +365,8 @@ class DirectTransport:
 
     def statistics(self) -> TransportStatistics:
         return TransportStatistics(
-            backlog_bytes=self._backlog_bytes,
-            sent_messages=self._sent,
+            backlog_bytes=self._output.backlog_bytes,
+            sent_messages=self._output.sent_messages,
             received_messages=self._received,
         )
 
@@ -470,8 +375,8 @@ class DirectTransport:
         self._unwatch()
         if self._socket is not None:
             self._socket.close()
-            self._socket = None
-        self._drop_waiting()
+            self._socket = self._output.socket = None
+        self._output.drop()
         self._readers.unpark_all()
         self._changed.unpark_all()
 
@@ -495,7 +400,7 @@ class DirectTransport:
         if self._socket is None:
             return
         full = self._sink is None and len(self._inbox) >= self._limits.inbox_messages and self._end is None
-        events = (0 if full else READABLE) | (WRITABLE if self._waiting else 0)
+        events = (0 if full else READABLE) | (WRITABLE if self._output.waits else 0)
         if events == self._events:
             return
         fd = self._socket.fileno()
@@ -526,7 +431,8 @@ class DirectTransport:
         """
         opened = False
         try:
-            connection = await self._open(handshake)
+            self._opening.deadline = trio.current_time() + self._limits.open_timeout
+            connection, self.opening_failure = await open_websocket(handshake, self._tap, self._opening)
             if connection is not None and self._end is None:
                 opened = True
                 self._take_over(connection)
@@ -535,36 +441,20 @@ class DirectTransport:
         finally:
             self._end = self._end or End(None, "cancelled" if opened else "", by_peer=not opened)
             self._finish()
-            for ping in self._pings:
-                ping.over.set()
             self._gone.set()
-            await trio.aclose_forcefully(self._stream)
+            try:
+                await trio.aclose_forcefully(self._stream)
+            finally:
+                self._pings.end()  # after a checkpoint: the reader is to learn of the end first
         if not opened:
             task_status.started()
-
-    async def _open(self, handshake: Handshake) -> WebSocketConnection | None:
-        connection = None
-        try:
-            async with trio.open_nursery() as library:
-                with trio.move_on_after(self._limits.open_timeout) as self._opening:
-                    self._tap.on_end = self._opening.cancel
-                    connection = await handshake(library, self._tap)
-                self._tap.on_end = None
-                if self._opening.cancelled_caught:
-                    self.opening_failure = EOFError() if self._tap.ended else TimeoutError()
-                # The library's part is over, well or not.
-                library.cancel_scope.cancel()
-        except* EXPECTED as group:
-            self.opening_failure = next(leaves(group))
-            connection = None
-        return connection
 
     def _take_over(self, connection: WebSocketConnection) -> None:
         self._path = connection.path or ""
         self._response_headers = tuple(connection.handshake_headers)
         stream = self._tls.stream if self._tls is not None else self._stream
         assert isinstance(stream, trio.SocketStream)
-        self._socket = socket.socket(fileno=stream.socket.detach())
+        self._socket = self._output.socket = socket.socket(fileno=stream.socket.detach())
         self._socket.setblocking(False)
         early = self._tap.held
         self._tap.forget()
@@ -577,22 +467,22 @@ class DirectTransport:
         self._watch()
         if early:
             self._reader.feed(early)
-            self._take()
+            self.on_again()
 
     async def _keep_time(self) -> None:
         """Return when the socket is closed, which it is at the latest when the patience with its peer ends."""
         limits = self._limits
         while self._socket is not None:
             due = min(
-                self._stuck_since + limits.send_timeout,
-                self._write_failed_at + limits.close_timeout,
+                self._output.stuck_since + limits.send_timeout,
+                self._output.failed_at + limits.close_timeout,
                 self._linger_until,
             )
             if trio.current_time() < due:
                 with trio.move_on_at(due):
                     await self._changed.park()
                 continue
-            if self._stuck_since < math.inf and self._end is None:
+            if self._output.stuck_since < math.inf and self._end is None:
                 self._end = End(None, "peer does not read", by_peer=False)
             self._lost()
 
@@ -602,11 +492,7 @@ class DirectTransport:
         return self._end is not None and not self._end.by_peer
 
     def _raise_if_ours(self) -> None:
-        if self._end is None:
-            if not self._gone.is_set() and self._socket is not None:
-                return
-            raise self._closed()
-        if not self._end.by_peer:
+        if self._ended_by_us() or (self._end is None and self._socket is None):
             raise self._closed()
 
     def _closed(self) -> TransportClosed:

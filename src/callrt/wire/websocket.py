@@ -20,7 +20,8 @@ from trio_websocket import (
 )
 
 from callrt.wire.connection import WebSocketTransport
-from callrt.wire.direct import DirectTransport, can_take
+from callrt.wire.direct import DirectTransport
+from callrt.wire.direct_opening import can_take
 from callrt.wire.direct_tls import TlsStream
 from callrt.wire.limits import CLIENT_LIMITS, SERVER_LIMITS, SocketLimits
 from callrt.wire.streams import TappedStream

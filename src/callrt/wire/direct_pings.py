@@ -1,0 +1,57 @@
+"""Pings in flight and whoever waits for their pongs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import trio
+
+PINGS_MAX = 4
+"""Pings in flight; a further one waits for the youngest."""
+
+
+class _Ping:
+    __slots__ = ("answered", "over", "payload")
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+        self.over = trio.Event()
+        self.answered = False
+
+
+class Pings:
+    """``send`` writes a ping with this payload."""
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._send = send
+        self._flying: deque[_Ping] = deque()
+        self._sent = 0
+
+    async def ping(self) -> bool:
+        """Wait for the answer to a ping; False: there will be none. If cancelled: the ping may have been sent."""
+        if len(self._flying) < PINGS_MAX:
+            self._sent += 1
+            ping = _Ping(self._sent.to_bytes(4, "big"))
+            self._flying.append(ping)
+            self._send(ping.payload)
+        else:
+            ping = self._flying[-1]
+        await ping.over.wait()
+        return ping.answered
+
+    def ponged(self, payload: bytes) -> None:
+        """A pong answers its ping and all before it."""
+        if not any(ping.payload == payload for ping in self._flying):
+            return
+        while True:
+            ping = self._flying.popleft()
+            ping.answered = True
+            ping.over.set()
+            if ping.payload == payload:
+                return
+
+    def end(self) -> None:
+        """The socket is gone."""
+        for ping in self._flying:
+            ping.over.set()
