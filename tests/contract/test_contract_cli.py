@@ -51,7 +51,7 @@ def config(folder: Path, text: str = MINIMAL, *, port: int = 18_080, admin: int 
     return file
 
 
-VERBS = ["demo", "serve", "check", "calls", "emulate"]
+VERBS = ["demo", "serve", "check", "calls", "emulate", "sim", "chaos"]
 
 
 def test_contract_help_is_everywhere(tmp_path: Path) -> None:

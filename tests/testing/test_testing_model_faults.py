@@ -474,7 +474,7 @@ MOMENTS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(drawn=st.lists(st.tuples(st.sampled_from(KINDS), MOMENTS), max_size=5), seed=st.integers(0, 3))
 def test_any_storm_of_faults_leaves_a_service_that_ends_and_audio_that_adds_up(
     drawn: list[tuple[Fault, Trigger]], seed: int
