@@ -27,11 +27,11 @@ lint: $(STAMP) ## style, types and the layers' law
 
 test: lint ## lint, then every test, on two cores
 	@echo "callrt: tests"
-	@$(BIN)/pytest -n 2 --dist worksteal
+	@$(BIN)/pytest -n 3 --dist loadgroup
 
 crash: $(STAMP) ## kill -9 at 200 instants of a call, with real processes; under 5 minutes on two cores
 	@echo "callrt: 200 calls, each killed at another instant"
-	@CALLRT_CRASH_INSTANTS=200 $(BIN)/pytest tests/crash -q -n 3 --dist worksteal
+	@CALLRT_CRASH_INSTANTS=200 $(BIN)/pytest tests/crash -q -n 3 --dist loadgroup
 
 sim: $(STAMP) ## 2,000 calls in virtual time, everything breaks; under 10 minutes on two cores
 	@$(BIN)/callrt sim --seed 1 --calls 2000 --faults everything

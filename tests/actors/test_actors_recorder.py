@@ -49,7 +49,7 @@ async def test_recording_holds_what_was_said_and_what_was_heard(tmp_path: Path) 
     for channel, tape in ((0, call.tape.said_audio()), (1, call.tape.heard_audio())):
         loud = int((np.abs(sound[:, channel].astype(np.int32)) > 300).sum())
         expected = int((np.abs(mulaw_decode(tape).astype(np.int32)) > 300).sum())
-        assert 0.95 * expected < loud < 1.1 * expected
+        assert 0.8 * expected < loud < 1.2 * expected, "hung up in mid-word, and two clocks"
 
 
 async def test_nothing_is_recorded_unless_wanted(tmp_path: Path) -> None:
