@@ -27,13 +27,13 @@ lint: $(STAMP) ## style, types and the layers' law
 
 test: lint ## lint, then every test, on two cores
 	@echo "callrt: tests"
-	@$(BIN)/pytest -n 3 --dist loadgroup
+	@$(BIN)/pytest -n 3 --dist loadfile
 
-crash: $(STAMP) ## kill -9 at 200 instants of a call, with real processes; under 5 minutes on two cores
+crash: $(STAMP) ## kill -9 at 200 instants of a call, with real processes
 	@echo "callrt: 200 calls, each killed at another instant"
-	@CALLRT_CRASH_INSTANTS=200 $(BIN)/pytest tests/crash -q -n 3 --dist loadgroup
+	@CALLRT_CRASH_INSTANTS=200 $(BIN)/pytest tests/crash -q -n 3 --dist loadfile
 
-sim: $(STAMP) ## 2,000 calls in virtual time, everything breaks; under 10 minutes on two cores
+sim: $(STAMP) ## 2,000 calls in virtual time, everything breaks (an hour on two cores; see docs/simulation.md)
 	@$(BIN)/callrt sim --seed 1 --calls 2000 --faults everything
 
 chaos: $(STAMP) ## break real processes and sockets; writes chaos/REPORT.md

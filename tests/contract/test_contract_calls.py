@@ -9,9 +9,6 @@ import trio
 from contract_model import Session
 from contract_serve import Results, Scenes, Stage, play
 
-pytestmark = pytest.mark.xdist_group("contract_calls")
-"""All scenes of this file share one server, played at once."""
-
 scene = Scenes()
 TAG = 40_000
 RESILIENCE = {

@@ -11,9 +11,6 @@ from contract_model import Session
 from contract_serve import KEY, Results, Scenes, Stage, play
 from trio_websocket import ConnectionClosed
 
-pytestmark = pytest.mark.xdist_group("contract_tools")
-"""All scenes of this file share one server, played at once."""
-
 scene = Scenes()
 TAG = 41_000
 RESILIENCE = {
