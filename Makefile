@@ -27,7 +27,7 @@ lint: $(STAMP) ## style, types and the layers' law
 
 test: lint ## lint, then every test, on two cores
 	@echo "callrt: tests"
-	@$(BIN)/pytest -n 3 --dist loadfile
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 crash: $(STAMP) ## kill -9 at 200 instants of a call, with real processes
 	@echo "callrt: 200 calls, each killed at another instant"

@@ -5,12 +5,27 @@ from __future__ import annotations
 import gc
 import os
 
+import pytest
 from hypothesis import settings
 
 # A sample in every run; HYPOTHESIS_PROFILE=long for a search.
-settings.register_profile("sample", max_examples=40, deadline=None)
+settings.register_profile("sample", max_examples=30, deadline=None)
 settings.register_profile("long", max_examples=2_000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "sample"))
+
+
+REAL_TIME = (
+    "test_contract_process",
+    "test_contract_tools",
+    "test_contract_calls",
+    "/crash/",
+    "test_cli_demo",
+)
+"""Files that mostly wait for processes and real calls: begun first, they cost a second core nothing."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not any(name in item.path.as_posix() for name in REAL_TIME))
 
 
 def pytest_collection_finish() -> None:

@@ -14,7 +14,7 @@ from crash_rig import WHOLE, Rig, Visit, environment_number, lacking, open_rig, 
 from callrt.protocol.call_state import CallState
 from callrt.testing.model_brain import words_of
 
-INSTANTS = environment_number("CALLRT_CRASH_INSTANTS", 8)
+INSTANTS = environment_number("CALLRT_CRASH_INSTANTS", 5)
 SEED = environment_number("CALLRT_CRASH_SEED", 1)
 PER_PROCESS = 8
 CALL_SECONDS = 12.5
