@@ -75,7 +75,7 @@ MUTANTS = (
         "specs_and_start",
     ),
     Mutant(
-        "delay-before-stop",
+        "delay-ahead-of-stop",
         "the group lives on while its restart waits",
         "restarts.py",
         "await self._stop_live([member for member in group if member is not child])",
