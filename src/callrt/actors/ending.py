@@ -27,6 +27,7 @@ async def carry_out(call: Call, verdict: Verdict) -> None:
     hurry = isinstance(verdict, End) and verdict.outcome == "max_duration"
     if verdict.line is not None and line.stream is not None:
         await speak_last(line, verdict.line, hurry=hurry)
+    line.voice.conclude()
     if isinstance(verdict, Transfer):
         await hand_over(line, verdict.reason, verdict.note)
         outcome = "transferred"

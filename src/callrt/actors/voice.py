@@ -237,6 +237,10 @@ class Voice:
         self._quiet_from = end if end > now else min(self._quiet_from, now)
         return self._quiet_from
 
+    def conclude(self) -> None:
+        """The call is over: what has been heard by now is recorded, also what no mark will confirm any more."""
+        self._progress(trio.current_time())
+
     def _progress(self, now: float) -> None:
         """What has been heard by now, into the call's records; once per new word, not once per mark."""
         self._progress_at = now
