@@ -332,7 +332,8 @@ async def stop_during_the_greeting(s: Stage) -> None:
     first = await phone.dial_in()
     await first.hang_up()
     shown = await s.ended()
-    assert shown["outcome"] == "caller_hung_up", shown["outcome"]
+    # A carrier that closes while we are still writing resets the connection, and the reset may overtake its stop.
+    assert shown["outcome"] in ("caller_hung_up", "carrier_lost"), shown["outcome"]
 
 
 # -- bad input ----------------------------------------------------------------------------------------------
