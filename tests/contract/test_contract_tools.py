@@ -332,7 +332,7 @@ async def stop_during_the_greeting(s: Stage) -> None:
     first = await phone.dial_in()
     await first.hang_up()
     shown = await s.ended()
-    # A carrier that closes while we are still writing resets the connection, and the reset may overtake its stop.
+    # Too wide: only caller_hung_up is right. Known and open, see docs/found-by-chaos.md; then this line is one word again.
     assert shown["outcome"] in ("caller_hung_up", "carrier_lost"), shown["outcome"]
 
 
