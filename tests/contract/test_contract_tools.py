@@ -332,8 +332,7 @@ async def stop_during_the_greeting(s: Stage) -> None:
     first = await phone.dial_in()
     await first.hang_up()
     shown = await s.ended()
-    # Too wide: only caller_hung_up is right. Known and open, see docs/found-by-chaos.md.
-    assert shown["outcome"] in ("caller_hung_up", "carrier_lost"), shown["outcome"]
+    assert shown["outcome"] == "caller_hung_up", shown
 
 
 # -- bad input ----------------------------------------------------------------------------------------------

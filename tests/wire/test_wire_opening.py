@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
-from wire_helpers import RawPeer, accept_all, living_tasks, stream_pair
+from wire_helpers import CLOSE, TEXT, RawPeer, accept_all, frame_bytes, living_tasks, stream_pair
 
 from callrt.wire.limits import CLIENT_LIMITS, SocketLimits
 from callrt.wire.transport import TransportClosed
@@ -339,3 +339,56 @@ async def test_a_server_without_tls_is_a_failed_connection_of_wss():
                 raise AssertionError("no TLS here")
         assert caught.value.reason == "tls"
         nursery.cancel_scope.cancel()
+
+
+# -- peers in a hurry ------------------------------------------------------------------------------------
+
+
+def masked(opcode: int, payload: bytes) -> bytes:
+    """As :func:`frame_bytes`, from a client: with a mask of zeros."""
+    return bytes([opcode | 0x80, len(payload) | 0x80]) + bytes(4) + payload
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_a_client_that_says_all_and_goes_at_once_is_heard(autojump_clock, transport_kind, closes):
+    """Found in mid-call: a caller who hung up while the stream was being opened counted as a lost carrier."""
+    left, right = stream_pair()
+    words = masked(TEXT, b"start") + masked(TEXT, b"stop") + (masked(CLOSE, b"\x03\xe8") if closes else b"")
+
+    async def call() -> None:
+        if transport_kind == "reference":
+            # The library insists on manners: nothing before its answer.
+            await left.send_all(UPGRADE)
+            await RawPeer(left).until(b"\r\n\r\n")
+            await left.send_all(words)
+        else:
+            await left.send_all(UPGRADE + words)
+        await left.send_eof()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        transport = await accept(nursery, right, accept_all)
+        assert transport is not None
+        assert [await transport.receive(), await transport.receive()] == ["start", "stop"]
+        with pytest.raises(TransportClosed) as caught:
+            await transport.receive()
+        assert (caught.value.code, caught.value.by_peer) == (1000 if closes else None, True)
+        await trio.aclose_forcefully(left)
+
+
+async def test_a_server_that_says_why_and_goes_at_once_is_heard(autojump_clock):
+    left, right = stream_pair()
+    peer = RawPeer(right)
+    said = frame_bytes(TEXT, b"error") + frame_bytes(CLOSE, b"\x0f\xa0no quota")
+
+    async def serve() -> None:
+        await peer.upgrade(said)
+        await right.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        client = await connect_over(nursery, left, "there")
+        assert await client.receive() == "error"
+        with pytest.raises(TransportClosed) as caught:
+            await client.receive()
+        assert (caught.value.code, caught.value.reason) == (4000, "no quota")

@@ -80,7 +80,8 @@ class RawPeer:
         del self.received[:at]
         return head
 
-    async def upgrade(self) -> None:
+    async def upgrade(self, said: bytes = b"") -> None:
+        """``said``: in the same breath as the answer."""
         head = await self.until(b"\r\n\r\n")
         key = next(
             line.split(b":")[1].strip()
@@ -90,7 +91,7 @@ class RawPeer:
         digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
         await self.stream.send_all(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n"
+            b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n" + said
         )
 
     async def frame(self, opcode: int, payload: bytes, *, final: bool = True) -> None:

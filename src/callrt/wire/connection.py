@@ -83,6 +83,11 @@ class WebSocketTransport:
         return self._connection is not None and self._end is None and self._connection.closed is None
 
     @property
+    def was_opened(self) -> bool:
+        """Did the upgrade succeed? The peer may have said its last words since; they can be received."""
+        return self._connection is not None
+
+    @property
     def path(self) -> str:
         """The requested path with its query; "" when there was no upgrade."""
         return (self._connection.path or "") if self._connection is not None else ""

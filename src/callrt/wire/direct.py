@@ -80,6 +80,7 @@ class DirectTransport:
         self._received = 0
         self._linger_until = math.inf
         self._opening = trio.CancelScope()
+        self._opened = False
         self.opening_failure: BaseException | None = None
         """Why there is no WebSocket. TimeoutError: the peer was too slow; EOFError: it ended the stream."""
 
@@ -87,6 +88,11 @@ class DirectTransport:
     def is_open(self) -> bool:
         """Would a message be taken now, were there room?"""
         return self._socket is not None and self._end is None
+
+    @property
+    def was_opened(self) -> bool:
+        """Did the upgrade succeed? The peer may have said its last words since; they can be received."""
+        return self._opened
 
     @property
     def path(self) -> str:
@@ -429,24 +435,23 @@ class DirectTransport:
 
         Raises nothing that a peer can cause. If cancelled: the socket is dropped.
         """
-        opened = False
         try:
             self._opening.deadline = trio.current_time() + self._limits.open_timeout
             connection, self.opening_failure = await open_websocket(handshake, self._tap, self._opening)
             if connection is not None and self._end is None:
-                opened = True
+                self._opened = True
                 self._take_over(connection)
                 task_status.started()
                 await self._keep_time()
         finally:
-            self._end = self._end or End(None, "cancelled" if opened else "", by_peer=not opened)
+            self._end = self._end or End(None, "cancelled" if self._opened else "", by_peer=not self._opened)
             self._finish()
             self._gone.set()
             try:
                 await trio.aclose_forcefully(self._stream)
             finally:
                 self._pings.end()  # after a checkpoint: the reader is to learn of the end first
-        if not opened:
+        if not self._opened:
             task_status.started()
 
     def _take_over(self, connection: WebSocketConnection) -> None:

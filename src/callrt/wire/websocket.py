@@ -122,7 +122,7 @@ async def connect_over(
     else:
         transport = WebSocketTransport(stream, limits)
     await nursery.start(transport.run, handshake, name="websocket client")
-    if not transport.is_open:
+    if not transport.was_opened:
         raise _why(transport)
     return transport
 
@@ -191,6 +191,8 @@ async def accept(
             bugs.append(bug)
             refusal = (500, b"")
         if refusal is None:
+            # The peer may say all it has to say and go before we are back: that is heard, not a failed upgrade.
+            tap.on_end = None
             return await request.accept()
         status, body = refusal
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
@@ -205,7 +207,7 @@ async def accept(
     await nursery.start(transport.run, handshake, name="websocket server")
     if bugs:
         raise bugs[0]
-    return transport if transport.is_open else None
+    return transport if transport.was_opened else None
 
 
 async def _dial(host: str, port: int, context: ssl.SSLContext | None, *, direct: bool) -> trio.abc.Stream:
