@@ -80,7 +80,8 @@ class DirectTransport:
         self._received = 0
         self._linger_until = math.inf
         self._opening = trio.CancelScope()
-        self._opened = False
+        self.was_opened = False
+        """The upgrade has succeeded. The peer may have gone since; its last words can be received."""
         self.opening_failure: BaseException | None = None
         """Why there is no WebSocket. TimeoutError: the peer was too slow; EOFError: it ended the stream."""
 
@@ -88,11 +89,6 @@ class DirectTransport:
     def is_open(self) -> bool:
         """Would a message be taken now, were there room?"""
         return self._socket is not None and self._end is None
-
-    @property
-    def was_opened(self) -> bool:
-        """Did the upgrade succeed? The peer may have said its last words since; they can be received."""
-        return self._opened
 
     @property
     def path(self) -> str:
@@ -439,19 +435,21 @@ class DirectTransport:
             self._opening.deadline = trio.current_time() + self._limits.open_timeout
             connection, self.opening_failure = await open_websocket(handshake, self._tap, self._opening)
             if connection is not None and self._end is None:
-                self._opened = True
+                self.was_opened = True
                 self._take_over(connection)
                 task_status.started()
                 await self._keep_time()
         finally:
-            self._end = self._end or End(None, "cancelled" if self._opened else "", by_peer=not self._opened)
+            self._end = self._end or End(
+                None, "cancelled" if self.was_opened else "", by_peer=not self.was_opened
+            )
             self._finish()
             self._gone.set()
             try:
                 await trio.aclose_forcefully(self._stream)
             finally:
                 self._pings.end()  # after a checkpoint: the reader is to learn of the end first
-        if not self._opened:
+        if not self.was_opened:
             task_status.started()
 
     def _take_over(self, connection: WebSocketConnection) -> None:
