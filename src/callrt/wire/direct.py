@@ -5,8 +5,7 @@ head (:class:`~callrt.wire.streams.TappedStream` holds back what came after it).
 the hub's inner epoll (``direct_hub.py``). When it is readable, one ``recv`` takes what there is, and each whole
 message goes straight to the sink of :meth:`DirectTransport.deliver`, or into a small inbox for :meth:`receive`; a
 full inbox stops the reading, and TCP slows the peer down. ``send_nowait`` writes at once; what the socket does not
-take waits in the bounded backlog until it is writable again. :meth:`run` is the socket's owner: it keeps the time
-and closes.
+take waits in the bounded backlog until it is writable again. :meth:`run` owns the socket, keeps the time, closes.
 
 It promises what the reference transport (``connection.py``) promises; both pass the same tests.
 """
@@ -81,9 +80,9 @@ class DirectTransport:
         self._linger_until = math.inf
         self._opening = trio.CancelScope()
         self.was_opened = False
-        """The upgrade has succeeded. The peer may have gone since; its last words can be received."""
+        """Also when the peer has gone since: its last words can be received."""
         self.opening_failure: BaseException | None = None
-        """Why there is no WebSocket. TimeoutError: the peer was too slow; EOFError: it ended the stream."""
+        """Why there is no WebSocket. TimeoutError: the peer was too slow; EOFError: it ended."""
 
     @property
     def is_open(self) -> bool:
