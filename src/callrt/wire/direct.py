@@ -62,7 +62,8 @@ class DirectTransport:
         self._socket: socket.socket | None = None
         self._hub: Hub | None = None
         self._events = 0
-        self._path = ""
+        self.path = ""
+        """The requested path with its query; "" when there was no upgrade."""
         self._response_headers: tuple[tuple[bytes, bytes], ...] = ()
         self._inbox: deque[str | bytes] = deque()
         self._sink: Sink | None = None
@@ -88,11 +89,6 @@ class DirectTransport:
     def is_open(self) -> bool:
         """Would a message be taken now, were there room?"""
         return self._socket is not None and self._end is None
-
-    @property
-    def path(self) -> str:
-        """The requested path with its query; "" when there was no upgrade."""
-        return self._path
 
     @property
     def response_headers(self) -> tuple[tuple[bytes, bytes], ...]:
@@ -452,7 +448,7 @@ class DirectTransport:
             task_status.started()
 
     def _take_over(self, connection: WebSocketConnection) -> None:
-        self._path = connection.path or ""
+        self.path = connection.path or ""
         self._response_headers = tuple(connection.handshake_headers)
         stream = self._tls.stream if self._tls is not None else self._stream
         assert isinstance(stream, trio.SocketStream)
