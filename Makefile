@@ -31,7 +31,7 @@ test: lint ## lint, then every test, on two cores
 
 crash: $(STAMP) ## kill -9 at 200 instants of a call, with real processes
 	@echo "callrt: 200 calls, each killed at another instant"
-	@CALLRT_CRASH_INSTANTS=200 $(BIN)/pytest tests/crash -q -n 3 --dist loadfile
+	@CALLRT_CRASH_INSTANTS=200 $(BIN)/pytest tests/crash -q -n 5 --dist worksteal
 
 sim: $(STAMP) ## 2,000 calls in virtual time, everything breaks (an hour on two cores; see docs/simulation.md)
 	@$(BIN)/callrt sim --seed 1 --calls 2000 --faults everything

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 from crash_rig import Rig, open_rig
-from test_crash_process import heard_wrong, tools_wrong, transcript_wrong
+from test_crash_process import effects_wrong, heard_wrong, tools_undone, transcript_wrong
 
 CALLS = 10
 EVERY_SECONDS = 0.7
@@ -74,7 +74,8 @@ def judge(rig: Rig, number: int) -> list[str]:
     wrong = [
         *heard_wrong(visit),
         *transcript_wrong(state),
-        *tools_wrong(visit, state, rig.effects(visit.call.call_sid)),
+        *effects_wrong(visit, state, rig.effects(visit.call.call_sid)),
+        *tools_undone(state),
     ]
     failed = [(r.kind, r.status) for r in visit.call.requests if r.status != 200]
     if failed:
