@@ -88,6 +88,9 @@ class FakeDesk:
     def live_calls(self) -> int:
         return self.living
 
+    async def step_back(self) -> None:
+        await self._note("step_back")
+
     def refuse(self, why: str) -> None:
         self.asked.append(("refuse", why))
 

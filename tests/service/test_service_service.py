@@ -18,7 +18,8 @@ from callrt.errors import CallrtError
 from callrt.journal import MemoryStore, StoreFailed
 from callrt.journal.store import Outcome, Write
 from callrt.policy.settings import Resilience, ServerSettings, Settings, TwilioSettings
-from callrt.service.service import Parts, Service, run_service
+from callrt.service.running import run_service
+from callrt.service.service import Parts, Service
 
 BASE = "http://calls.test"
 

@@ -152,6 +152,12 @@ class Desk:
                         call.leave()
             await trio.sleep(SETTLED_SECONDS)
 
+    async def step_back(self) -> None:
+        """Say to all who share the journal that this process takes no more calls, and look who else does. If
+        cancelled: it may have been said."""
+        self.peers.serving = False
+        await self.peers.turn()
+
     @property
     def handing_over(self) -> bool:
         """This process leaves, and another one is there to go on."""

@@ -17,9 +17,9 @@ from callrt.errors import ConfigError
 from callrt.policy.settings import ServerSettings, Settings
 from callrt.service.config import default_public_url, load_settings
 from callrt.service.loading import check_comfort, check_tools, languages
-from callrt.service.log import configure_logging
+from callrt.service.log import configure_logging, secrets_of
 from callrt.service.probe import probe_journal
-from callrt.service.service import run_service
+from callrt.service.running import run_service
 from callrt.service.sockets import inherited_sockets
 from callrt.service.wiring import make_desk
 
@@ -97,11 +97,6 @@ def listening_on(server: ServerSettings, host: str | None, port: int | None) -> 
     if server.public_url == default_public_url(server.host, server.port):
         moved = attrs.evolve(moved, public_url=default_public_url(moved.host, moved.port))
     return moved
-
-
-def secrets_of(settings: Settings) -> list[str]:
-    """What must never be written anywhere."""
-    return [settings.twilio.auth_token, *(model.api_key for model in settings.models.values())]
 
 
 def _announce(line: str) -> None:

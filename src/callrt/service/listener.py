@@ -90,8 +90,19 @@ class Port:
 
     async def handle(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end."""
+        await self._contained(stream, self._serve(stream))
+
+    def handle_media(self, media: MediaHandler) -> MediaHandler:
+        """A handler for sockets that were accepted elsewhere: bounded and contained like our own."""
+
+        async def handle(stream: trio.abc.Stream, head: bytes) -> None:
+            await self._contained(stream, self._serve_media(media, stream, head))
+
+        return handle
+
+    async def _contained(self, stream: trio.abc.Stream, serving: Awaitable[None]) -> None:
         try:
-            await self._serve(stream)
+            await serving
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("connection lost")
         except Exception:
@@ -117,12 +128,15 @@ class Port:
                 return
         finally:
             self.http_connections -= 1
+        await self._serve_media(self._media, stream, head)
+
+    async def _serve_media(self, media: MediaHandler, stream: trio.abc.Stream, head: bytes) -> None:
         if self.media_connections >= self._limits.media_connections_max:
             await self._turn_away(stream)
             return
         self.media_connections += 1
         try:
-            await self._media(stream, head)
+            await media(stream, head)
         finally:
             self.media_connections -= 1
 

@@ -16,6 +16,8 @@ import traceback
 from collections.abc import Iterable
 from typing import IO, Any
 
+from callrt.policy.settings import Settings
+
 KEYS = (
     "call_sid",
     "stream_sid",
@@ -36,6 +38,7 @@ KEYS = (
     "count",
     "seconds",
     "signal",
+    "worker",
 )
 
 _VALUE_CHARS_MAX = 200
@@ -121,13 +124,38 @@ def _quoted(value: Any) -> str:
     return text if _PLAIN.match(text) else json.dumps(text, ensure_ascii=True)
 
 
+class _WorkerFilter(logging.Filter):
+    """Says which worker process a line is from."""
+
+    def __init__(self, worker: int) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.__dict__.setdefault("worker", self._worker)
+        return True
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """What must never be written anywhere."""
+    return [settings.twilio.auth_token, *(model.api_key for model in settings.models.values())]
+
+
 def configure_logging(
-    secrets: Iterable[str], *, as_json: bool = False, level: int = logging.INFO, stream: IO[str] | None = None
+    secrets: Iterable[str],
+    *,
+    as_json: bool = False,
+    level: int = logging.INFO,
+    stream: IO[str] | None = None,
+    worker: int | None = None,
 ) -> None:
-    """Send all logging of this process through one handler to ``stream`` (stderr by default)."""
+    """Send all logging of this process through one handler to ``stream`` (stderr by default). ``worker``: one of
+    several processes that write there."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else KeyValueFormatter())
     handler.addFilter(SecretFilter(secrets))
+    if worker is not None:
+        handler.addFilter(_WorkerFilter(worker))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -7,7 +7,7 @@ carrier has named the call: a handshake that fails half-way must not cost the ca
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
 import trio
@@ -47,8 +47,24 @@ class MediaDoor:
     verify: bool
     observe: Callable[[Fact], None]
     limits: SocketLimits = SERVER_LIMITS
+    elsewhere: Callable[[str, trio.abc.Stream, bytes], Awaitable[bool]] | None = None
+    """Passes the socket on to whoever has the call (call sid, socket, head); False if that is us."""
 
     async def serve(self, stream: trio.abc.Stream, pre_read: bytes) -> None:
+        """One socket from its upgrade to its end, here or elsewhere. If cancelled: the socket is dead."""
+        call_sid = self._call_of(pre_read)
+        if self.elsewhere is None or call_sid is None or not await self.elsewhere(call_sid, stream, pre_read):
+            await self.serve_here(stream, pre_read)
+
+    def _call_of(self, head: bytes) -> str | None:
+        """The call that the token in this head is for, if it is a token of ours."""
+        line = head.split(b"\n", 1)[0].split(b" ")
+        target = line[1].decode("ascii", "replace") if len(line) == 3 else ""
+        path = strip_prefix(target, self.urls.path_prefix)
+        claim = self.tokens.verify(path[len(MEDIA_PREFIX) :]) if path.startswith(MEDIA_PREFIX) else None
+        return None if claim is None else claim[0]
+
+    async def serve_here(self, stream: trio.abc.Stream, pre_read: bytes) -> None:
         """One socket from its upgrade to its end. If cancelled: the socket is dead."""
         claims: list[tuple[str, int]] = []
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-import signal
 import socket
 import ssl
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import attrs
@@ -37,6 +34,9 @@ from callrt.service.router import Router
 from callrt.service.sockets import Door, open_listeners
 from callrt.service.tokens import PathTokens
 from callrt.service.webhooks import Webhooks
+from callrt.service.workers.colleagues import Colleagues
+from callrt.service.workers.messages import Declining, Tell, Told
+from callrt.service.workers.totals import families_of
 from callrt.supervision import (
     ChildSpec,
     Escalation,
@@ -46,7 +46,6 @@ from callrt.supervision import (
     StartFailure,
     Supervisor,
     Unresponsive,
-    Watchdog,
 )
 from callrt.telephony.handover import TranscriptPost
 from callrt.telephony.rest import TwilioRest
@@ -56,22 +55,12 @@ log = logging.getLogger("callrt.service")
 
 ROOT = "callrt"
 
-STANDSTILL_SECONDS = 20.0
-"""A loop that stands still for so long has lost its calls: the process ends, and another takes them up."""
-
-LAST_WORDS_MARGIN = 15.0
-"""For the calls that are ended politely after the drain."""
-
-SWITCH_SECONDS = 0.0005
-"""Python's default of 5 ms lets each thread that spins in a tool take a quarter of a frame from every call."""
+STEP_BACK_SECONDS = 1.0
 
 MAKE_WAY_SECONDS = 0.05
 
 LAST_ANSWERS_SECONDS = 0.25
 """After the last call has ended, the answer to the carrier's last question is still on its way out."""
-
-STOP_SECONDS = 10.0
-"""For an ordered stop after the drain. What has not ended by then is ended with the process."""
 
 
 class ServiceDesk(CallDesk, Protocol):
@@ -86,6 +75,10 @@ class ServiceDesk(CallDesk, Protocol):
 
     def refuse(self, why: str) -> None:
         """Decline new calls from now on. No checkpoint."""
+        ...
+
+    async def step_back(self) -> None:
+        """Say to all who share the journal that this process takes no more calls, and look who else does."""
         ...
 
     @property
@@ -134,11 +127,14 @@ class Service:
         seed: int | None = None,
         ssl_context: ssl.SSLContext | None = None,
         inherited: Mapping[str, Sequence[socket.socket]] | None = None,
+        colleagues: Colleagues | None = None,
     ) -> None:
-        """``inherited``: listening sockets by port, from the process manager; the others are opened."""
+        """``inherited``: listening sockets by port, from the process manager; the others are opened.
+        ``colleagues``: this is one of several workers; their parent has the admin port."""
         self.settings = settings
         self._inherited = inherited or {}
-        self._doors: list[Door] = []
+        self._colleagues = colleagues
+        self._doors: dict[str, Door] = {}
         self.metrics = Metrics()
         self.urls = Urls(settings.server.public_url)
         self._seed = secrets.randbits(64) if seed is None else seed
@@ -163,7 +159,7 @@ class Service:
                 rest=self.rest,
                 transcripts=self.transcripts,
                 ssl_context=ssl_context,
-                observe=self.metrics.observe,
+                observe=self._observe_call,
                 now=now,
                 rng=self._rng,
                 reports=self._on_report,
@@ -181,23 +177,18 @@ class Service:
         Raises :class:`CallrtError` when a port cannot be opened or a part cannot be kept alive.
         If cancelled: all parts are stopped and the journal is closed; live calls are in it.
         """
-        server = self.settings.server
-        public = await self._door("public", self._public_port(), server.host, server.port)
-        try:
-            admin = await self._door("admin", self._admin_port(), server.admin_host, server.admin_port)
-        except CallrtError:
-            await public.aclose()
-            raise
-        self._doors = [public, admin]
-        where = f"listening on {public.shown} (public), {admin.shown} (admin)"
+        doors = self._doors = await self._open_doors()
+        where = "listening on " + ", ".join(f"{door.shown} ({name})" for name, door in doors.items())
+        parts = [
+            ChildSpec("journal", self.journal.run),
+            ChildSpec("desk", self.desk.run, kind="supervisor"),
+            ChildSpec("lag", self._sample_lag),
+            *(ChildSpec(name, door.run) for name, door in reversed(doors.items())),
+        ]
+        if self._colleagues is not None:
+            parts.append(ChildSpec("colleagues", self._colleagues.run))
         supervisor = self._supervisor = Supervisor(
-            [
-                ChildSpec("journal", self.journal.run),
-                ChildSpec("desk", self.desk.run, kind="supervisor"),
-                ChildSpec("lag", self._sample_lag),
-                ChildSpec("admin", admin.run),
-                ChildSpec("public", public.run),
-            ],
+            parts,
             strategy="one_for_one",
             max_restarts=5,
             period=10.0,
@@ -219,19 +210,31 @@ class Service:
             raise CallrtError(f"the service cannot be kept alive: its part {error.id!r} failed") from error
         finally:
             with trio.CancelScope(deadline=trio.current_time() + 6, shield=True):
-                await public.aclose()
-                await admin.aclose()
+                for door in doors.values():
+                    await door.aclose()
                 await self.journal.aclose()
 
-    async def drain(self) -> None:
-        """Decline new calls, let the live ones end, then stop. If cancelled: still declining."""
+    async def step_back(self) -> None:
+        """Say to others on the same journal that this process takes no more calls, and look who else does. Without a
+        journal nobody is told. If cancelled: it may have been said."""
+        with trio.move_on_after(STEP_BACK_SECONDS):
+            await self.desk.step_back()
+
+    async def drain(self, *, make_way: bool | None = None) -> None:
+        """Decline new calls, let the live ones end, then stop. If cancelled: still declining.
+
+        ``make_way``: whether others accept on our sockets; by default, whether these were inherited."""
+        if make_way is None:
+            make_way = any(door.is_shared for door in self._doors.values())
         log.info(
             "draining", extra={"calls": self.desk.live_calls, "seconds": self.settings.server.drain_seconds}
         )
         self.health.refusing = "draining"
         self.desk.refuse("draining")
+        if self._colleagues is not None:
+            self._colleagues.say(Declining())
         async with trio.open_nursery() as nursery:
-            if any(door.is_shared for door in self._doors):
+            if make_way:
                 nursery.start_soon(self._make_way)
             await self.desk.drain(self.settings.server.drain_seconds)
             nursery.cancel_scope.cancel()
@@ -242,10 +245,26 @@ class Service:
         """As soon as somebody else takes calls on the same sockets, whoever knocks is theirs."""
         while not self.desk.handing_over:
             await trio.sleep(MAKE_WAY_SECONDS)
-        for door in self._doors:
+        self.stop_accepting()
+        log.info("another process takes over")
+
+    def stop_accepting(self) -> None:
+        """Leave what knocks from now on to those who share the sockets. No checkpoint."""
+        for door in self._doors.values():
             if door.is_shared:
                 door.stop_accepting()
-        log.info("another process takes over")
+
+    async def _open_doors(self) -> dict[str, Door]:
+        server = self.settings.server
+        doors = {"public": await self._door("public", self._public_port(), server.host, server.port)}
+        if self._colleagues is None:
+            try:
+                door = await self._door("admin", self._admin_port(), server.admin_host, server.admin_port)
+            except CallrtError:
+                await doors["public"].aclose()
+                raise
+            doors["admin"] = door
+        return doors
 
     async def _door(self, name: str, port: Port, host: str, number: int) -> Door:
         shared = self._inherited.get(name)
@@ -272,6 +291,7 @@ class Service:
             verify=twilio.verify_signatures,
             issue_token=tokens.issue,
             observe=observe,
+            elsewhere=self._colleagues.ask if self._colleagues is not None else None,
         )
         for path, handler in webhooks.routes().items():
             router.post(path, handler)
@@ -283,8 +303,14 @@ class Service:
             keys=(twilio.auth_token,),
             verify=twilio.verify_signatures,
             observe=observe,
+            elsewhere=self._colleagues.pass_on if self._colleagues is not None else None,
         )
-        return Port("public", router, observe=observe, media=door.serve, prefix=self.urls.path_prefix)
+        port = Port("public", router, observe=observe, media=door.serve, prefix=self.urls.path_prefix)
+        if self._colleagues is not None:
+            self._colleagues.answer = webhooks.answer
+            self._colleagues.adopt = port.handle_media(door.serve_here)
+            self._colleagues.tell = self._tell
+        return port
 
     def _admin_port(self) -> Port:
         router = Router(self.metrics.observe)
@@ -298,21 +324,40 @@ class Service:
         router.get("/readyz", self.health.readyz)
 
     async def _metrics(self, _request: HttpRequest) -> HttpResponse:
+        self._count_dropped()
+        return HttpResponse(200, self.metrics.exposition(), CONTENT_TYPE)
+
+    def _count_dropped(self) -> None:
         dropped = self.journal.statistics().dropped
         if dropped > self._journal_dropped:
             self.metrics.observe(facts.JournalDropped(dropped - self._journal_dropped))
             self._journal_dropped = dropped
-        return HttpResponse(200, self.metrics.exposition(), CONTENT_TYPE)
 
     async def _calls(self, _request: HttpRequest) -> HttpResponse:
         calls: list[Mapping[str, Any]] = list(self.desk.snapshot())
         return HttpResponse(200, msgspec.json.encode({"calls": calls}) + b"\n", "application/json")
+
+    async def _tell(self, tell: Tell) -> Told:
+        """What the parent wants to know, for all workers together."""
+        match tell.what:
+            case "metrics":
+                self._count_dropped()
+                return Told(tell.id, families_of(self.metrics.registry))
+            case "calls":
+                return Told(tell.id, calls=tuple(self.desk.snapshot()))
+            case "readiness":
+                return Told(tell.id, not_ready=await self.health.why_not_ready())
 
     async def _sample_lag(self, ctx: Any = None, *, task_status: trio.TaskStatus[None]) -> None:
         await sample_loop_lag(self.metrics, task_status=task_status)
 
     def _rng(self, purpose: str) -> random.Random:
         return random.Random(f"{self._seed}/{purpose}")
+
+    def _observe_call(self, fact: facts.Fact) -> None:
+        self.metrics.observe(fact)
+        if self._colleagues is not None:
+            self._colleagues.observe(fact)
 
     # -- hooks --------------------------------------------------------------------------------------------
 
@@ -345,70 +390,3 @@ class Service:
 def _is_ours(report: Report) -> bool:
     """Calls count their own restarts."""
     return report.path == (ROOT,)
-
-
-async def run_service(
-    settings: Settings,
-    make_desk: Callable[[Parts], ServiceDesk],
-    *,
-    announce: Callable[[str], None],
-    end_process: Callable[[int], Any],
-    **options: Any,
-) -> int:
-    """Serve until a signal: the first SIGTERM or SIGINT drains, the second ends the process at once.
-
-    Returns the exit status. ``end_process`` ends the process without any clean-up (``os._exit``): at the
-    second signal, or when an ordered stop does not end.
-    """
-    service = Service(settings, make_desk, **options)
-    sys.setswitchinterval(SWITCH_SECONDS)
-    watchdog = Watchdog(
-        kill_seconds=STANDSTILL_SECONDS,
-        on_stall=lambda seconds: log.error(
-            "the event loop stands still", extra={"seconds": round(seconds, 1)}
-        ),
-        exit=end_process,
-    )
-    try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(watchdog.run)
-            nursery.start_soon(partial(_obey_signals, service, watchdog, end_process))
-            with_signals = nursery.cancel_scope
-            async with trio.open_nursery() as inner:
-                announce(await inner.start(service.run))
-            with_signals.cancel()
-        watchdog.disarm()
-    except BaseExceptionGroup as group:
-        error = _first_leaf(group)
-        if isinstance(error, CallrtError):
-            raise error from None
-        raise
-    return 0
-
-
-async def _obey_signals(service: Service, watchdog: Watchdog, end_process: Callable[[int], Any]) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with trio.open_nursery() as nursery:
-            draining = False
-            async for number in signals:
-                log.info("signal", extra={"signal": signal.Signals(number).name})
-                if draining:
-                    # At once: whatever is not in the journal yet was not promised to anybody.
-                    end_process(1)
-                draining = True
-                nursery.start_soon(_drain_and_stop, service, watchdog, end_process)
-
-
-async def _drain_and_stop(service: Service, watchdog: Watchdog, end_process: Callable[[int], Any]) -> None:
-    # From outside the loop: an end that comes even if something spins in it or swallows its cancellation.
-    watchdog.end_by(service.settings.server.drain_seconds + LAST_WORDS_MARGIN + 2 * STOP_SECONDS)
-    await service.drain()
-    await trio.sleep(STOP_SECONDS)
-    log.error("the ordered stop did not end")
-    end_process(1)
-
-
-def _first_leaf(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

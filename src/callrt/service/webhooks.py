@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import attrs
 import trio
@@ -45,10 +46,15 @@ class Webhooks:
     verify: bool
     issue_token: Callable[[str, int], str]
     observe: Callable[[Fact], None]
+    elsewhere: Callable[[str, str, Form], Awaitable[HttpResponse | None]] | None = None
+    """Asks who else has the call (call sid, path, form): their answer, or None if it is ours to answer."""
 
     def routes(self) -> dict[str, Handler]:
         """Path to handler; every one of them takes POST only."""
-        answers: dict[str, Callable[[Form], Awaitable[Document]]] = {
+        return {path: partial(self._handle, path) for path in self._answers()}
+
+    def _answers(self) -> dict[str, Callable[[Form], Awaitable[Document]]]:
+        return {
             urls.VOICE: self._voice,
             urls.ACTION: self._action,
             urls.DIAL_ENDED: self._dial_ended,
@@ -56,27 +62,32 @@ class Webhooks:
             urls.STATUS: self._status,
             urls.STREAM_STATUS: self._stream_status,
         }
-        return {path: self._guarded(path, answer) for path, answer in answers.items()}
 
-    def _guarded(self, path: str, answer: Callable[[Form], Awaitable[Document]]) -> Handler:
-        async def handle(request: HttpRequest) -> HttpResponse:
-            try:
-                form = parse_form(request.header("content-type"), request.body)
-            except BadForm as error:
-                if self.verify:
-                    # A signature over something that is no form cannot be right.
-                    return self._not_signed()
-                return self._bad_request("bad_form", str(error))
-            if self.verify and not self._is_signed(path, request, form):
+    async def _handle(self, path: str, request: HttpRequest) -> HttpResponse:
+        try:
+            form = parse_form(request.header("content-type"), request.body)
+        except BadForm as error:
+            if self.verify:
+                # A signature over something that is no form cannot be right.
                 return self._not_signed()
-            try:
-                document = await self._ask(answer, form)
-            except _MissingField as missing:
-                return self._bad_request("missing_field", f"the field {missing} is missing or not valid")
-            body = twiml.render(document, self.urls, self.issue_token)
-            return HttpResponse(200, body.encode(), twiml.CONTENT_TYPE)
+            return self._bad_request("bad_form", str(error))
+        if self.verify and not self._is_signed(path, request, form):
+            return self._not_signed()
+        call_sid = _call_of(path, form)
+        if self.elsewhere is not None and call_sid:
+            response = await self.elsewhere(call_sid, path, form)
+            if response is not None:
+                return response
+        return await self.answer(path, form)
 
-        return handle
+    async def answer(self, path: str, form: Form) -> HttpResponse:
+        """The answer to a webhook that was found to be the carrier's. If cancelled: it may have happened."""
+        try:
+            document = await self._ask(self._answers()[path], form)
+        except _MissingField as missing:
+            return self._bad_request("missing_field", f"the field {missing} is missing or not valid")
+        body = twiml.render(document, self.urls, self.issue_token)
+        return HttpResponse(200, body.encode(), twiml.CONTENT_TYPE)
 
     def _is_signed(self, path: str, request: HttpRequest, form: Form) -> bool:
         signature = request.header(signatures.HEADER)
@@ -124,9 +135,7 @@ class Webhooks:
         return await self.desk.dial_ended(_required(form, "CallSid"), _required(form, "DialCallStatus"))
 
     async def _whisper(self, form: Form) -> Document:
-        # The human's leg is a call of its own; the caller's is its parent.
-        call_sid = form.get("ParentCallSid") or _required(form, "CallSid")
-        return await self.desk.whisper(call_sid[:_FIELD_CHARS_MAX])
+        return await self.desk.whisper(_call_of(urls.WHISPER, form) or _required(form, "CallSid"))
 
     async def _status(self, form: Form) -> Document:
         await self.desk.call_status(_required(form, "CallSid"), _required(form, "CallStatus"))
@@ -140,6 +149,13 @@ class Webhooks:
             form.get("StreamError")[:_FIELD_CHARS_MAX],
         )
         return Nothing()
+
+
+def _call_of(path: str, form: Form) -> str:
+    """The call that a webhook is about, "" if it does not say."""
+    # The human's leg is a call of its own; the caller's is its parent.
+    parent = form.get("ParentCallSid") if path == urls.WHISPER else ""
+    return (parent or form.get("CallSid"))[:_FIELD_CHARS_MAX]
 
 
 def _caller(form: Form) -> str:
