@@ -64,7 +64,7 @@ def test_kill_9_costs_nothing_that_was_acknowledged(seed: int, tmp_path: Path) -
                 assert what in spoken
         assert finished <= intended, "no end without its intent"
         if any(words[0] == "attached" for words in acknowledged):
-            assert store.read_lease(call_sid).epoch == 1
+            assert store.read_leases([call_sid])[call_sid].epoch == 1
 
 
 def test_kill_9_spares_every_kind(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_end_by_seizure_fences_whoever_had_the_call(store: Store) -> None:
 def test_seizure_without_an_end_leaves_the_lease(store: Store) -> None:
     noted = FaultSeen(fault="process_died", turn="")
     store.commit([append("CA1", ACCEPTED), claim("CA1", 1), seize(2, noted)])
-    assert store.read_lease("CA1") == Lease(1, 1, "MZ1")
+    assert store.read_leases(["CA1"])["CA1"] == Lease(1, 1, "MZ1")
     assert store.commit([claim("CA1", 2)]) == [Placed(4, 2)]
 
 

@@ -37,7 +37,7 @@ def test_store_numbers_each_call_from_one(store: Store) -> None:
 def test_store_knows_nothing_of_calls_it_never_saw(store: Store) -> None:
     assert store.read_call("CA1").entries == ()
     assert store.list_calls(limit=10) == []
-    assert store.read_lease("CA1") == Lease()
+    assert store.read_leases(["CA1"]) == {}
 
 
 def test_store_lists_newest_first_and_live_ones_only_if_asked(store: Store) -> None:
@@ -59,7 +59,7 @@ def test_claim_appends_the_stream_with_its_lease(store: Store) -> None:
     assert store.read_call("CA1").entries[1].record == StreamAttached(
         stream_sid="MZ1", generation=1, lease_epoch=1
     )
-    assert store.read_lease("CA1") == Lease(1, 1, "MZ1")
+    assert store.read_leases(["CA1"])["CA1"] == Lease(1, 1, "MZ1")
 
 
 def test_lease_that_was_lost_writes_nothing_more(store: Store) -> None:
@@ -83,7 +83,7 @@ def test_claim_of_a_generation_already_attached_is_refused(store: Store, generat
     store.commit([claim("CA1", 2)])
     (refused,) = store.commit([claim("CA1", generation, "MZother")])
     assert isinstance(refused, StreamRefused)
-    assert store.read_lease("CA1") == Lease(1, 2, "MZ2")
+    assert store.read_leases(["CA1"])["CA1"] == Lease(1, 2, "MZ2")
     assert len(store.read_call("CA1").entries) == 1
 
 
@@ -95,7 +95,7 @@ def test_claim_may_be_repeated_by_the_same_stream(store: Store) -> None:
 def test_lease_of_a_lost_past_counts_again(store: Store) -> None:
     """The holder has epoch 5, the store was put back to before: the call is not cut off for that."""
     assert store.commit([append("CA1", said("a"), epoch=5)]) == [Placed(1)]
-    assert store.read_lease("CA1").epoch == 5
+    assert store.read_leases(["CA1"])["CA1"].epoch == 5
     assert isinstance(store.commit([append("CA1", said("b"), epoch=4)])[0], LeaseLost)
 
 
@@ -137,7 +137,7 @@ def test_stores_agree_however_writes_are_batched(
     sqlite.close()
     for call_sid in ("CA1", "CA2"):
         assert memory.read_call(call_sid) == sqlite.read_call(call_sid) == one_by_one.read_call(call_sid)
-        assert memory.read_lease(call_sid) == sqlite.read_lease(call_sid)
+        assert memory.read_leases([call_sid]) == sqlite.read_leases([call_sid])
         numbers = [entry.number for entry in memory.read_call(call_sid).entries]
         assert numbers == list(range(1, len(numbers) + 1))
     for live_only in (False, True):

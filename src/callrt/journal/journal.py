@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import attrs
@@ -150,8 +150,21 @@ class Journal:
         """Whether this lease is still the newest: to be asked after a pause that nobody planned, before a
         word is said. Raises ``JournalUnavailable``. If cancelled: no effect."""
         _check_call_sid(call_sid)
-        lease = await self._from_store(lambda: self._store.read_lease(call_sid))
-        return lease.epoch <= epoch
+        return (await self.leases((call_sid,))).get(call_sid, 0) <= epoch
+
+    async def leases(self, call_sids: Sequence[str]) -> Mapping[str, int]:
+        """The newest lease's epoch of each of these calls that the store knows; one question for all of them.
+        Raises ``JournalUnavailable``. If cancelled: no effect."""
+        found = await self._from_store(lambda: self._store.read_leases(call_sids))
+        return {call_sid: lease.epoch for call_sid, lease in found.items()}
+
+    async def is_gone(self, process: str) -> bool:
+        """Whether that process is proven to run no more; False in doubt, and for one that is only frozen.
+        If cancelled: no effect."""
+        try:
+            return await self._from_store(lambda: self._store.is_gone(process))
+        except JournalUnavailable:
+            return False
 
     # ---- life
 

@@ -17,8 +17,8 @@ from urllib.parse import quote, unquote
 
 from callrt.journal.errors import StoreFailed
 from callrt.journal.lease import Lease
+from callrt.journal.presence import Presence
 from callrt.journal.store import (
-    NO_LEASE,
     Beat,
     Head,
     Outcome,
@@ -35,6 +35,8 @@ from callrt.journal.store import (
 SCHEMA_VERSION: Final = 1
 BUSY_SECONDS: Final = 0.5
 """How long a commit waits for another process's transaction. Ours take a few milliseconds."""
+LEASES_AT_ONCE: Final = 500
+"""In one statement: SQLite takes a bounded number of parameters."""
 WAL_BYTES_MAX: Final = 16 * 1024 * 1024
 """The log is cut back to this after a checkpoint; a burst may have made it longer."""
 
@@ -95,11 +97,13 @@ class SqliteStore:
         """A quota: the file grows to this many pages (of 4 kB) and no further. None: as far as the disk."""
         self._writer: sqlite3.Connection | None = None
         self._reopen = False
+        self._presence = Presence(path)
 
     # ---- writing
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         committing = False
+        self._attest(writes)
         if self._reopen:
             self._reopen = False
             self._abandon(keep=False)
@@ -119,7 +123,16 @@ class SqliteStore:
             raise
         return outcomes
 
+    def _attest(self, writes: Sequence[Write]) -> None:
+        """Before the disk is asked for anything: what proves that we live must not depend on its room."""
+        for write in writes:
+            if isinstance(write, Beat):
+                self._presence.attest(write.process)
+                for name in write.forget:
+                    self._presence.forget(name)
+
     def close(self) -> None:
+        self._presence.close()
         connection, self._writer = self._writer, None
         if connection is not None:
             try:
@@ -181,9 +194,19 @@ class SqliteStore:
             ).fetchall()
         return unseal_all(call_sid, rows)
 
-    def read_lease(self, call_sid: str) -> Lease:
+    def read_leases(self, call_sids: Sequence[str]) -> dict[str, Lease]:
+        found: dict[str, Lease] = {}
         with self._reader() as connection:
-            return NO_LEASE if connection is None else _head(connection, call_sid).lease
+            for at in range(0, len(call_sids) if connection is not None else 0, LEASES_AT_ONCE):
+                assert connection is not None
+                some = call_sids[at : at + LEASES_AT_ONCE]
+                rows = connection.execute(
+                    "SELECT call_sid, lease_epoch, lease_generation, lease_stream_sid FROM calls"
+                    f" WHERE call_sid IN ({','.join('?' * len(some))})",
+                    some,
+                )
+                found |= {sid: Lease(epoch, generation, stream) for sid, epoch, generation, stream in rows}
+        return found
 
     def list_calls(self, *, limit: int, live_only: bool = False) -> list[str]:
         which = "WHERE ended = 0" if live_only else ""
@@ -213,6 +236,9 @@ class SqliteStore:
                 "SELECT name, beats, serving FROM callrt_peers ORDER BY name"
             ).fetchall()
         return [Peer(name, beats, bool(serving)) for name, beats, serving in rows]
+
+    def is_gone(self, process: str) -> bool:
+        return self._presence.is_gone(process)
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection | None]:

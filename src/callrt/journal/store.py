@@ -112,7 +112,9 @@ class Store(Protocol):
 
     def read_call(self, call_sid: str) -> Reading: ...
 
-    def read_lease(self, call_sid: str) -> Lease: ...
+    def read_leases(self, call_sids: Sequence[str]) -> dict[str, Lease]:
+        """The newest lease of each of these calls that has one."""
+        ...
 
     def list_calls(self, *, limit: int, live_only: bool = False) -> list[str]:
         """Calls by their first entry, newest first."""
@@ -124,6 +126,11 @@ class Store(Protocol):
 
     def list_peers(self) -> list[Peer]:
         """All processes that have beaten and were not forgotten, by name."""
+        ...
+
+    def is_gone(self, process: str) -> bool:
+        """Whether a process that has beaten here is proven to run no more; False in doubt. Frozen is not gone.
+        Answers also while nothing can be committed."""
         ...
 
     def close(self) -> None:
@@ -227,6 +234,7 @@ class MemoryStore:
         self._heads: dict[str, Head] = {}
         self._rows: dict[str, dict[int, bytes]] = {}
         self._peers: dict[str, Peer] = {}
+        self._gone: dict[str, None] = {}
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         self._fail()
@@ -259,11 +267,10 @@ class MemoryStore:
             rows = sorted(self._rows.get(call_sid, {}).items())
         return unseal_all(call_sid, rows)
 
-    def read_lease(self, call_sid: str) -> Lease:
+    def read_leases(self, call_sids: Sequence[str]) -> dict[str, Lease]:
         self._fail()
         with self._lock:
-            head = self._heads.get(call_sid)
-        return head.lease if head is not None else Lease()
+            return {sid: self._heads[sid].lease for sid in call_sids if sid in self._heads}
 
     def list_calls(self, *, limit: int, live_only: bool = False) -> list[str]:
         self._fail()
@@ -290,6 +297,13 @@ class MemoryStore:
         self._fail()
         with self._lock:
             return sorted(self._peers.values(), key=lambda peer: peer.name)
+
+    def is_gone(self, process: str) -> bool:
+        return process in self._gone
+
+    def bury(self, process: str) -> None:
+        """The process is dead: what the kernel does for a store on a disk."""
+        self._gone[process] = None
 
     def _beat(self, beat: Beat) -> None:
         known = self._peers.get(beat.process)

@@ -23,7 +23,7 @@ from callrt.actors.ports import CallPlan, CallPorts, Handover
 from callrt.actors.pulse import Pulse
 from callrt.actors.tool_runner import InlineRunner, ToolPort
 from callrt.comfort.library import ComfortLibrary
-from callrt.journal import Hooks, Journal
+from callrt.journal import Hooks, Journal, MemoryStore
 from callrt.journal.errors import StoreFailed
 from callrt.journal.lease import Lease
 from callrt.journal.store import Outcome, Peer, Reading, Store, Write
@@ -72,8 +72,8 @@ class MortalStore:
     def read_call(self, call_sid: str) -> Reading:
         return self.disk.read_call(call_sid)
 
-    def read_lease(self, call_sid: str) -> Lease:
-        return self.disk.read_lease(call_sid)
+    def read_leases(self, call_sids: Sequence[str]) -> dict[str, Lease]:
+        return self.disk.read_leases(call_sids)
 
     def list_calls(self, *, limit: int, live_only: bool = False) -> list[str]:
         return self.disk.list_calls(limit=limit, live_only=live_only)
@@ -85,6 +85,9 @@ class MortalStore:
         return self.disk.list_peers()
 
     def close(self) -> None:
+    def is_gone(self, process: str) -> bool:
+        return self.disk.is_gone(process)
+
         """The disk outlives its processes."""
 
 
@@ -205,6 +208,8 @@ class Process:
         self.store.dead = True
         for transport in list(self._open.values()):
             transport.abort()
+        if isinstance(self.around.disk, MemoryStore):
+            self.around.disk.bury(self.journal.process)
         self._open.clear()
         self._scope.cancel()
 
