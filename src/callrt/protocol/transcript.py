@@ -1,75 +1,53 @@
-"""What of the agent's words has been heard: text laid over audio, in proportion, at word boundaries.
+"""What of the agent's words has been heard: text laid over audio, at word boundaries.
 
-Models send the words of a reply ahead of its audio and say nothing of their alignment. So a word counts as
-heard when its share of the utterance's duration has been heard; pauses are no part of it, or every word after
-one would count as heard too early or too late. While an utterance is being generated its
-duration is not known: it is the audio received or what the words will take at the pace of speech, whichever
-is more. The pace is learned from the utterances of this call that have ended. And words that came after so
-much audio were not spoken in it: that bounds them from below.
+Models send the words of a reply ahead of its audio and say nothing of their alignment: it is estimated
+(``alignment.py``) at the pace of the voice, which is learned from the utterances of this call that have ended. Of
+an ended utterance it is known from its own length. And words that came after so much audio were not spoken in it:
+that bounds them from below.
 
 Milliseconds are of the item's own audio, integers.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import deque
 
 import attrs
 
+from callrt.protocol.alignment import Sound, Word, heard_until, units_spoken, words_of
 from callrt.protocol.attention import is_loud
 
-FRAME_MS = 20
 FRAME_BYTES = 160
 
-DEFAULT_MS_PER_UNIT = 60
-"""Of one letter or space: about 16 a second, brisk speech. Too short would claim too much as heard."""
+DEFAULT_MS_PER_UNIT = 26.0
+"""Milliseconds of voice for half a letter: brisk speech. Too short would claim too much as heard."""
 
-WIDE_UNITS = 3
-"""A Chinese, Japanese or Korean character takes about as long as three letters."""
-
-WIDE_FROM = "\u1100"
-"""No character before it is wide."""
-
-PACE_BOUNDS = (40, 120)
+PACE_BOUNDS = (18.0, 60.0)
 """Milliseconds per unit; a pace outside is a fault of the transcript, not a way to speak."""
 
-PACE_UNITS_MIN = 20
+PACE_UNITS_MIN = 40
 """Shorter utterances say little about the pace: they are mostly pauses."""
-
 
 WORDS_AHEAD_DOUBT_MS = 1000
 """Words may also lag behind their audio; the bound from below is believed no further than this."""
-
-
-_Piece = tuple[int, int, list[tuple[int, int]]]
-"""Audio received when it came; units up to its end; for each word that ends in it: units and position."""
-
-
-def _units(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    return sum(WIDE_UNITS if _is_wide(character) else 1 for character in text)
-
-
-def _is_wide(character: str) -> bool:
-    return unicodedata.east_asian_width(character) in ("W", "F")
 
 
 @attrs.define(eq=False)
 class Utterance:
     """One agent item: its words and how much audio of it has arrived."""
 
-    received_ms: int = 0
     complete: bool = False
     """All of it was generated: ``received_ms`` is its duration and ``text`` all its words."""
-    _loud: bytearray = attrs.field(factory=bytearray)
-    """1 for each 20 ms that is not a pause."""
+    _sound: Sound = attrs.field(factory=Sound)
     _pieces: list[tuple[str, int]] = attrs.field(factory=list)
     """Words, and the audio that had been received when they came."""
     _final: bool = False
-    _index: tuple[list[_Piece], int] | None = None
+    _index: tuple[str, tuple[Word, ...], list[int]] | None = None
+
+    @property
+    def received_ms(self) -> int:
+        return self._sound.ms
 
     def words(self, delta: str) -> None:
         """More words. After ``words_final`` they are late and change nothing."""
@@ -94,24 +72,12 @@ class Utterance:
 
     def audio(self, ms: int, audio: bytes = b"") -> None:
         """``ms`` more have been received; ``audio`` (mu-law) tells speech from pauses, without it all is speech."""
-        start = self.received_ms
-        self.received_ms += ms
-        frames = -(-self.received_ms // FRAME_MS)
-        self._loud.extend(
-            bytes(max(0, frames - len(self._loud))) if audio else b"\x01" * (frames - len(self._loud))
-        )
-        for at in range(0, len(audio), FRAME_BYTES):
-            if is_loud(audio[at : at + FRAME_BYTES]):
-                self._loud[min((start + at // 8) // FRAME_MS, frames - 1)] = 1
+        voiced = [is_loud(audio[at : at + FRAME_BYTES]) for at in range(0, len(audio), FRAME_BYTES)]
+        self._sound.add(ms, voiced if audio else None)
 
     def spoken_ms(self, ms: int) -> int:
         """Of the first ``ms`` of audio, what is not a pause. A voice too soft to tell speaks all the time."""
-        ms = min(ms, self.received_ms)
-        if self._loud.count(1) * 4 < len(self._loud):
-            return ms
-        frames, rest = divmod(ms, FRAME_MS)
-        partial = rest if frames < len(self._loud) and self._loud[frames] else 0
-        return self._loud.count(1, 0, frames) * FRAME_MS + partial
+        return self._sound.voice_ms(ms)
 
     def ended(self) -> None:
         self.complete = True
@@ -120,66 +86,52 @@ class Utterance:
     def text(self) -> str:
         return "".join(words for words, _ in self._pieces)
 
-    def heard_text(self, heard_ms: int, ms_per_unit: float = DEFAULT_MS_PER_UNIT) -> str:
-        """The longest run of whole words whose share of the duration is within ``heard_ms``.
+    @property
+    def units(self) -> float:
+        """The length of its text; see ``alignment.py``."""
+        words = self._indexed()[1]
+        return words[-1].units if words else 0.0
 
-        A prefix of ``text`` without trailing space; empty at 0; all of it once all was heard and has ended.
+    def heard_text(self, heard_ms: int, ms_per_unit: float = DEFAULT_MS_PER_UNIT) -> str:
+        """The words that are estimated to lie within the first ``heard_ms``.
+
+        A prefix of ``text`` without trailing space; empty at 0; all of it once all was heard and has ended. Grows
+        with ``heard_ms``.
         """
-        text = self.text
-        if heard_ms <= 0 or not text:
+        text, words, arrivals = self._indexed()
+        if heard_ms <= 0 or not words:
             return ""
         if self.complete and heard_ms >= self.received_ms:
             return text.rstrip()
-        pieces, total = self._word_ends()
-        received, heard = self.spoken_ms(self.received_ms), self.spoken_ms(heard_ms)
-        duration = received if self.complete else max(received, round(total * ms_per_unit))
-        end = 0
+        received = self.spoken_ms(self.received_ms) / words[-1].units if words[-1].units else 0.0
+        pace = received if self.complete else max(received, ms_per_unit)
+        if pace <= 0:
+            return ""
+        units, pace = units_spoken(words, self._sound, heard_ms, pace, steady=self.complete)
+        count = heard_until(words, units)
         # Words that begin late lag as a whole: what the first ones say about the audio before them is nothing.
-        lag = self._pieces[0][1]
-        for after_ms, units, ends in pieces:
-            doubt = WORDS_AHEAD_DOUBT_MS if after_ms - lag >= heard_ms else 0
-            bound = total * (heard - doubt)
-            if units * duration <= bound:
-                if ends:
-                    end = ends[-1][1]
-                continue
-            # The last word whose end lies within the bound.
-            inside = bisect_right(ends, bound, key=lambda word: word[0] * duration)
-            return text[: ends[inside - 1][1] if inside else end]
-        return text[:end]
+        late = bisect_left(arrivals, heard_ms + arrivals[0])
+        if count > late:
+            count = max(late, heard_until(words, units - WORDS_AHEAD_DOUBT_MS / pace))
+        return text[: words[count - 1].end] if count else ""
 
-    def _word_ends(self) -> tuple[list[_Piece], int]:
-        """Each piece as (audio received when it came, units up to its end, its words' ends), and all units.
+    def _indexed(self) -> tuple[str, tuple[Word, ...], list[int]]:
+        """The text, its words, and for each the audio that had been received when it came.
 
         Asked five times a second while words come twice, so it is kept until they do.
         """
-        if self._index is not None:
-            return self._index
-        text = self.text
-        pieces: list[_Piece] = []
-        spoken = position = 0
-        for words, after_ms in self._pieces:
-            ends: list[tuple[int, int]] = []
-            for character in words:
-                spoken += 1 if character < WIDE_FROM else _units(character)
-                if _ends_word(text, position):
-                    ends.append((spoken, position + 1))
-                position += 1
-            pieces.append((after_ms, spoken, ends))
-        self._index = pieces, spoken
+        if self._index is None:
+            text = self.text
+            words = words_of(text)
+            arrivals: list[int] = []
+            end = number = 0
+            for piece, after_ms in self._pieces:
+                end += len(piece)
+                while number < len(words) and words[number].end <= end:
+                    arrivals.append(after_ms)
+                    number += 1
+            self._index = text, words, arrivals
         return self._index
-
-
-def _ends_word(text: str, position: int) -> bool:
-    """Is there a word boundary behind this character? Wide scripts have one behind each."""
-    character = text[position]
-    if character.isspace():
-        return False
-    if character < WIDE_FROM:
-        following = text[position + 1 : position + 2]
-        return not following or following.isspace() or _is_wide(following)
-    following = text[position + 1 : position + 2]
-    return not following or following.isspace() or _is_wide(character) or _is_wide(following)
 
 
 class Transcript:
@@ -188,7 +140,7 @@ class Transcript:
     def __init__(self, items_max: int = 64) -> None:
         self._items_max = items_max
         self._items: dict[str, Utterance] = {}
-        self._paces: deque[tuple[int, int]] = deque(maxlen=8)
+        self._paces: deque[tuple[int, float]] = deque(maxlen=8)
         """(milliseconds, units) of utterances that ended."""
 
     @property
@@ -218,7 +170,7 @@ class Transcript:
         if utterance.complete:
             return
         utterance.ended()
-        units = _units(utterance.text)
+        units = utterance.units
         if units >= PACE_UNITS_MIN and utterance.received_ms:
             self._paces.append((utterance.spoken_ms(utterance.received_ms), units))
 
