@@ -22,6 +22,9 @@ _ONES = tuple(int.from_bytes(b"\x01\x00\x00\x00" * words, "little") for words in
 """A key times the n-th of these is the key n times over; for the frames that come fifty times a second."""
 
 
+_int = int.from_bytes
+
+
 class ProtocolViolation(Exception):
     """The peer broke the protocol; ``code`` is what it is to be told."""
 
@@ -49,8 +52,10 @@ class FrameReader:
     __slots__ = (
         "_at",
         "_buffer",
+        "_first",
         "_fragments",
         "_have",
+        "_head",
         "_kind",
         "_limit",
         "_mask_bit",
@@ -61,6 +66,9 @@ class FrameReader:
 
     def __init__(self, *, masked: bool, message_bytes: int) -> None:
         self._mask_bit = 0x80 if masked else 0
+        # Of a whole text with a length of two bytes.
+        self._first = bytes((0x80 | TEXT, self._mask_bit | 126))
+        self._head = 8 if masked else 4
         self._limit = message_bytes
         self._buffer = b""
         self._at = 0
@@ -91,6 +99,26 @@ class FrameReader:
     def pending(self) -> bool:
         """Is there anything that :meth:`next` has not looked at?"""
         return bool(self._buffer)
+
+    def whole(self, data: bytes) -> str | None:
+        """The text of ``data``, instead of :meth:`feed`, if that is exactly one message in one frame of a middle
+        size, as nearly every read is. None: it is anything else, or not the beginning of a frame; nothing was taken.
+        """
+        size = len(data) - self._head
+        if size < 126 or data[:2] != self._first or data[2] << 8 | data[3] != size:
+            return None
+        if self._buffer or self._parts or self._kind or size > self._limit:
+            return None
+        try:
+            if not self._mask_bit:
+                return data[4:].decode()
+            words = (size + 3) >> 2
+            if words >= len(_ONES):
+                return mask(data[8:], data[4:8]).decode()
+            pattern = _int(data[4:8], "little") * _ONES[words]
+            return (_int(data[8:], "little") ^ pattern).to_bytes(words << 2, "little")[:size].decode()
+        except UnicodeDecodeError:
+            return None
 
     def next(self) -> str | bytes | Control | None:
         """The next message or control frame; None: more bytes are needed. Raises :class:`ProtocolViolation`."""
@@ -211,16 +239,16 @@ def mask(payload: bytes, key: bytes) -> bytes:
 class FrameWriter:
     """Frames for the peer, each whole. A client's are masked, each with a key that nobody can foresee."""
 
-    __slots__ = ("_keys", "_masked", "_next")
+    __slots__ = ("_bit", "_keys", "_next")
 
     def __init__(self, *, masked: bool) -> None:
-        self._masked = masked
+        self._bit = 0x80 if masked else 0
         self._keys = b""
         self._next = 0
 
     def frame(self, opcode: int, payload: bytes) -> bytes:
         size = len(payload)
-        bit = 0x80 if self._masked else 0
+        bit = self._bit
         if size < 126:
             head = bytes((0x80 | opcode, bit | size))
         elif size < 65_536:
@@ -235,7 +263,11 @@ class FrameWriter:
             at = 0
         self._next = at + 4
         key = self._keys[at : at + 4]
-        return head + key + mask(payload, key)
+        words = (size + 3) >> 2
+        if words >= len(_ONES):
+            return head + key + mask(payload, key)
+        pattern = _int(key, "little") * _ONES[words]
+        return head + key + (_int(payload, "little") ^ pattern).to_bytes(words << 2, "little")[:size]
 
 
 # -- closing ---------------------------------------------------------------------------------------------

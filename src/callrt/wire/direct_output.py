@@ -20,11 +20,12 @@ class Output:
         self.sent_messages = 0
         self.stuck_since = math.inf
         """Clock time since when the socket has taken nothing of what waits."""
+        self.failed = False
         self.failed_at = math.inf
         """Clock time of the write that failed: nothing more will be taken."""
         self.flushed = trio.lowlevel.ParkingLot()
         """Unparked when nothing waits any more."""
-        self._waiting: deque[tuple[bytes, int | None]] = deque()
+        self._waiting: deque[tuple[bytes, int | None, int]] = deque()
         self._changed = changed
 
     @property
@@ -32,40 +33,36 @@ class Output:
         """Is there something that the socket has not taken?"""
         return bool(self._waiting)
 
-    @property
-    def failed(self) -> bool:
-        return self.failed_at < math.inf
-
-    def write(self, data: bytes, size: int | None) -> None:
-        """``size``: bytes of the message in it; None: it is none."""
+    def write(self, data: bytes, size: int | None, messages: int = 1) -> None:
+        """``size``: bytes of the messages in it; None: there is none."""
         if not self._waiting:
             sent = self._try_send(data)
             if sent == len(data):
                 if size is not None:
-                    self.sent_messages += 1
+                    self.sent_messages += messages
                 return
             if sent < 0:
                 return
             data = data[sent:]
             self.stuck_since = trio.current_time()
-        self._waiting.append((data, size))
+        self._waiting.append((data, size, messages))
         self.backlog_bytes += size or 0
         self._changed()
 
     def flush(self) -> None:
         """The socket takes something again."""
         while self._waiting:
-            data, size = self._waiting[0]
+            data, size, messages = self._waiting[0]
             sent = self._try_send(data)
             if sent < 0:
                 return
             self.stuck_since = trio.current_time()
             if sent < len(data):
-                self._waiting[0] = (data[sent:], size)
+                self._waiting[0] = (data[sent:], size, messages)
                 return
             self._waiting.popleft()
             if size is not None:
-                self.sent_messages += 1
+                self.sent_messages += messages
                 self.backlog_bytes -= size
         self.drop()
         self._changed()
@@ -87,6 +84,7 @@ class Output:
             return 0
         except OSError:
             # The reader goes on for a moment: the peer's last words may be on their way.
+            self.failed = True
             self.failed_at = trio.current_time()
             self.drop()
             self._changed()

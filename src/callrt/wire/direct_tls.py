@@ -11,6 +11,8 @@ import ssl
 import trio
 
 READ_BYTES = 65_536
+RECORD_BYTES = 16_384
+"""The most that one record holds."""
 
 
 class TlsStream(trio.abc.Stream):
@@ -94,17 +96,24 @@ class TlsStream(trio.abc.Stream):
             self._session.write(data)
         return self._outgoing.read()
 
+    def answer(self) -> bytes:
+        """What TLS itself has to say; mostly b""."""
+        return self._outgoing.read() if self._outgoing.pending else b""
+
     def decrypt(self, data: bytes) -> bytes:
         """What came over the socket, in clear: b"" if no record is whole. Raises :class:`ssl.SSLError`: it is over.
 
-        TLS may have something to say afterwards: send ``encrypt(b"")``.
+        TLS may have something to say afterwards: send :meth:`answer`.
         """
         if data:
             self._incoming.write(data)
         clear: list[bytes] = []
         try:
             while True:
-                clear.append(self._session.read(READ_BYTES))
+                clear.append(self._session.read(RECORD_BYTES))
+                # Asking once more would only raise: that costs more than the decryption.
+                if not self._incoming.pending and not self._session.pending():
+                    return clear[0] if len(clear) == 1 else b"".join(clear)
         except ssl.SSLWantReadError:
             return clear[0] if len(clear) == 1 else b"".join(clear)
         except ssl.SSLError:

@@ -6,7 +6,7 @@ the direct one that takes the socket over after the handshake (``direct.py``). B
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import attrs
@@ -80,6 +80,25 @@ class Delivering(Protocol):
     """A transport that can hand messages over in the step in which it reads them."""
 
     async def deliver(self, sink: Sink) -> None: ...
+
+
+@runtime_checkable
+class WritingTogether(Protocol):
+    """A transport that can put several messages into one write."""
+
+    def send_together_nowait(self, messages: Sequence[str]) -> bool: ...
+
+
+def sender(transport: Transport) -> Callable[[Sequence[str]], bool]:
+    """``send_nowait`` for several text messages, in one write where the transport can do that. False: the last of
+    them was not taken, and perhaps none."""
+    if isinstance(transport, WritingTogether):
+        return transport.send_together_nowait
+
+    def one_by_one(messages: Sequence[str]) -> bool:
+        return all(transport.send_nowait(message) for message in messages)
+
+    return one_by_one
 
 
 async def deliver(transport: Transport, sink: Sink) -> None:
