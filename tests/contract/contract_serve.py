@@ -71,8 +71,8 @@ def hash_of(text: str) -> int:
 class Callrt:
     """The process."""
 
-    def __init__(self, folder: Path, config: str, port: int, admin: int) -> None:
-        self.folder, self.port, self.admin = folder, port, admin
+    def __init__(self, folder: Path, config: str, port: int, admin: int, *arguments: str) -> None:
+        self.folder, self.port, self.admin, self.arguments = folder, port, admin, arguments
         self.file = folder / "callrt.toml"
         self.file.write_text(config)
         self.base = f"http://127.0.0.1:{port}"
@@ -83,7 +83,10 @@ class Callrt:
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "CONTRACT_KEY": KEY}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*PYTHON, "serve", "--config", str(self.file)], stdout=log, stderr=log, env=env
+                [*PYTHON, "serve", "--config", str(self.file), *self.arguments],
+                stdout=log,
+                stderr=log,
+                env=env,
             )
         until = time.monotonic() + 20
         while time.monotonic() < until:

@@ -8,13 +8,13 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import attrs
 import trio
 
 from callrt.errors import ConfigError
-from callrt.policy.settings import ServerSettings, Settings
+from callrt.policy.settings import ServerSettings
 from callrt.service.config import default_public_url, load_settings
 from callrt.service.loading import check_comfort, check_tools, languages
 from callrt.service.log import configure_logging, secrets_of
@@ -22,11 +22,16 @@ from callrt.service.probe import probe_journal
 from callrt.service.running import run_service
 from callrt.service.sockets import inherited_sockets
 from callrt.service.wiring import make_desk
+from callrt.service.workers.fleet import run_workers
+
+WORKERS_MAX = 128
+"""More than the cores of any machine that a journal on one disk can serve."""
 
 EPILOG = """\
 examples:
   callrt serve                            with ./callrt.toml
   callrt serve --config /etc/callrt.toml --host 0.0.0.0 --port 80
+  callrt serve --workers 4                four processes, four times the calls
 
 Point the voice webhook of your Twilio number (POST) at PUBLIC_URL/twilio/voice, where PUBLIC_URL is
 [server] public_url. For operators: http://127.0.0.1:8081 has /metrics, /calls, /healthz and /readyz.
@@ -48,6 +53,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--host", help="listen here instead of [server] host")
     parser.add_argument("--port", type=_port, help="listen here instead of [server] port; 0: any free one")
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        default=1,
+        metavar="N",
+        help="processes on the public port; one per core at most (default %(default)s)",
+    )
     parser.add_argument(
         "--log", choices=("text", "json"), default="text", help="lines on stderr (default %(default)s)"
     )
@@ -75,15 +87,15 @@ def run(args: argparse.Namespace) -> int:
             check_comfort(settings, language)
     except ConfigError as error:
         raise ConfigError(f"{args.config}: {error}") from None
-    serve = partial(
-        run_service,
-        settings,
-        make_desk,
-        announce=_announce,
-        end_process=_end_process,
-        inherited=inherited_sockets(os.environ, os.getpid()),
-    )
-    return trio.run(serve)
+    how: dict[str, Any] = {
+        "announce": _announce,
+        "end_process": _end_process,
+        "inherited": inherited_sockets(os.environ, os.getpid()),
+    }
+    if args.workers == 1:
+        return trio.run(partial(run_service, settings, make_desk, **how))
+    how.update(log_json=args.log == "json", log_level=logging.getLogger().level)
+    return trio.run(partial(run_workers, settings, args.workers, **how))
 
 
 def listening_on(server: ServerSettings, host: str | None, port: int | None) -> ServerSettings:
@@ -112,4 +124,10 @@ def _end_process(status: int) -> NoReturn:
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError("must be a number from 0 to 65535")
+    return int(text)
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= WORKERS_MAX:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {WORKERS_MAX}")
     return int(text)

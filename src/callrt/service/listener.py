@@ -36,7 +36,8 @@ class PortLimits:
 
 
 class Port:
-    """One listening port. Without a media handler all is HTTP."""
+    """One listening port. Without a media handler all is HTTP. ``keep_alive``: false where other processes accept,
+    too, because a connection that stays would die with its process, and the next request on it be lost."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Port:
         observe: Callable[[Fact], None],
         media: MediaHandler | None = None,
         prefix: str = "",
+        keep_alive: bool = True,
         limits: PortLimits | None = None,
         http_limits: HttpLimits | None = None,
     ) -> None:
@@ -57,7 +59,7 @@ class Port:
         self._limits = limits or PortLimits()
         self._http_limits = http_limits or HttpLimits()
         self._accepting: trio.CancelScope | None = None
-        self._leaving = False
+        self._close = not keep_alive
         self.http_connections = 0
         self.media_connections = 0
 
@@ -77,13 +79,13 @@ class Port:
 
     def stop_accepting(self) -> None:
         """Close the listeners for good; connections go on, each to the end of its next answer. No checkpoint."""
-        self._leaving = True
+        self._close = True
         if self._accepting is not None:
             self._accepting.cancel()
 
     async def _answer_http(self, request: HttpRequest) -> HttpResponse:
         response = await self._http(request)
-        if self._leaving:
+        if self._close:
             # Whoever comes back finds another process.
             response = attrs.evolve(response, headers=(*response.headers, ("connection", "close")))
         return response

@@ -305,7 +305,14 @@ class Service:
             observe=observe,
             elsewhere=self._colleagues.pass_on if self._colleagues is not None else None,
         )
-        port = Port("public", router, observe=observe, media=door.serve, prefix=self.urls.path_prefix)
+        port = Port(
+            "public",
+            router,
+            observe=observe,
+            media=door.serve,
+            prefix=self.urls.path_prefix,
+            keep_alive=self._colleagues is None,
+        )
         if self._colleagues is not None:
             self._colleagues.answer = webhooks.answer
             self._colleagues.adopt = port.handle_media(door.serve_here)

@@ -44,6 +44,11 @@ def address_of(listener: trio.SocketListener) -> tuple[str, int]:
     return str(host), int(port)
 
 
+def shown(host: str, number: int) -> str:
+    """An address as a person would type it."""
+    return f"http://[{host}]:{number}" if ":" in host else f"http://{host}:{number}"
+
+
 NAMES = ("public", "admin")
 FIRST_INHERITED = 3
 
@@ -131,5 +136,4 @@ class Door:
     @property
     def shown(self) -> str:
         """The first address, as a person would type it."""
-        host, number = self._addresses[0]
-        return f"http://[{host}]:{number}" if ":" in host else f"http://{host}:{number}"
+        return shown(*self._addresses[0])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import attrs
@@ -63,12 +63,21 @@ class Member:
     ready: trio.Event = attrs.field(factory=trio.Event)
     stepped_back: trio.Event = attrs.field(factory=trio.Event)
     declining: trio.Event = attrs.field(factory=trio.Event)
+    wants_to_leave: trio.Event = attrs.field(factory=trio.Event)
+    """Told to end by somebody else than its parent."""
     leaving: bool = False
     quiet_ticks: int = 0
 
     @property
     def silent(self) -> bool:
         return self.quiet_ticks >= SILENT_TICKS
+
+    @property
+    def state(self) -> str:
+        """One word for operators."""
+        if not self.ready.is_set():
+            return "starting"
+        return "silent" if self.silent else "leaving" if self.leaving else "ready"
 
 
 @attrs.define
@@ -90,9 +99,8 @@ class _Inquiry:
 
 @attrs.define(eq=False)
 class Switchboard:
-    """``wants_to_leave``: called with a worker that was told to end by somebody else than us."""
+    """All workers that are there."""
 
-    wants_to_leave: Callable[[Member], None]
     homes: Homes = attrs.field(factory=Homes)
     totals: Totals = attrs.field(factory=Totals)
     members: dict[int, Member] = attrs.field(factory=dict)
@@ -128,6 +136,10 @@ class Switchboard:
                     log.error("a worker is silent", extra={"worker": member.number})
                     self._ask_elsewhere(member)
         return [member for member in self.members.values() if member.quiet_ticks >= HOPELESS_TICKS]
+
+    @property
+    def ready(self) -> list[Member]:
+        return [member for member in self.members.values() if member.ready.is_set()]
 
     def _taking_calls(self) -> list[int]:
         return [
@@ -178,7 +190,7 @@ class Switchboard:
                 member.declining.set()
             case Leaving():
                 member.leaving = True
-                self.wants_to_leave(member)
+                member.wants_to_leave.set()
             case _:
                 log.error("a worker says what only a parent says", extra={"worker": member.number})
 
