@@ -33,8 +33,15 @@ async def run_carrier(line: Line, ctx: Context[object], *, task_status: trio.Tas
 async def _listen(line: Line, stream: Stream) -> None:
     """Until this stream is no longer the line's."""
 
+    next_audio, now = stream.codec.next_audio, trio.current_time
+
     def sink(message: str | bytes) -> bool:
-        hear(line, stream, message)
+        audio = next_audio(message)
+        if audio is None:
+            hear(line, stream, message)
+        else:
+            at = stream.last_media_at = now()
+            line.hear(audio, 0, at)
         return line.stream is stream
 
     while line.stream is stream:

@@ -27,6 +27,10 @@ from callrt.wire.transport import Transport
 class CarrierCodec(Protocol):
     def decode(self, message: str | bytes) -> CarrierEvent: ...
 
+    def next_audio(self, message: str | bytes) -> bytes | None:
+        """The audio of a message that is the next frame and nothing unusual; None: ``decode`` is to tell."""
+        ...
+
     def encode(self, command: CarrierCommand) -> str: ...
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import attrs
 
 BYTES_PER_MS = 8
-SILENCE = 0xFF
+_FILL = b"\xff"
+"""mu-law for zero."""
 
 
 @attrs.define
@@ -26,6 +27,8 @@ class Uplink:
     """Needed by somebody and pushed out by the bound."""
     _held: bytearray = attrs.field(factory=bytearray, repr=False)
     _needed: int | None = None
+    _trim_over: int = 0
+    """Look at what may go when more than this is held."""
 
     @property
     def start(self) -> int:
@@ -35,12 +38,16 @@ class Uplink:
     def hear(self, payload: bytes, missing_ms: int = 0) -> None:
         """Audio from the carrier; a gap is filled with silence, so that positions stay true to time."""
         if missing_ms > 0:
-            self._append(bytes([SILENCE]) * (missing_ms * BYTES_PER_MS))
-        self._append(payload)
+            payload = _FILL * (missing_ms * BYTES_PER_MS) + payload
+        self._held += payload
+        self.end += len(payload)
+        if len(self._held) > self._trim_over:
+            self._trim()
 
     def need_from(self, position: int | None) -> None:
         """Hold everything from this position on (None: only the tail)."""
         self._needed = position
+        self._trim_over = 0
 
     def read(self, begin: int, stop: int | None = None) -> bytes:
         """What is held of [begin, stop)."""
@@ -51,21 +58,16 @@ class Uplink:
         base = self.start
         return bytes(self._held[begin - base : stop - base])
 
-    def _append(self, data: bytes) -> None:
-        self._held += data
-        self.end += len(data)
-        # Trim in strides: moving the ring for each frame would cost more than the memory it saves.
-        tail = self.tail_ms * BYTES_PER_MS
-        wanted = tail
-        if self._needed is not None:
-            wanted = max(tail, self.end - self._needed)
-        bound = self.keep_ms * BYTES_PER_MS
-        if wanted > bound:
-            excess = len(self._held) - bound
-            if excess > 0:
-                self.lost_bytes += excess
-                del self._held[:excess]
-                self._needed = self.start
-            return
-        if len(self._held) > wanted + tail:
+    def _trim(self) -> None:
+        """Let go of what nobody needs, in strides: moving the ring for each frame would cost more than it saves."""
+        tail, bound = self.tail_ms * BYTES_PER_MS, self.keep_ms * BYTES_PER_MS
+        stride = tail // 4
+        wanted = tail if self._needed is None else max(tail, self.end - self._needed)
+        if len(self._held) > wanted + stride:
             del self._held[: len(self._held) - wanted]
+        excess = len(self._held) - bound
+        if wanted > bound and excess > 0:
+            self.lost_bytes += excess
+            del self._held[:excess]
+            self._needed = self.start
+        self._trim_over = tail + stride if self._needed is None else bound
