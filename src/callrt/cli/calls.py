@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
+from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -96,7 +96,7 @@ def _state(store: SqliteStore, call_sid: str) -> CallState:
         print(f"callrt: entries {numbers} of {call_sid} cannot be read and are left out", file=sys.stderr)
     state = fold(reading.entries)
     if reading.corrupt and not state.call_sid:
-        state = attrs.evolve(state, call_sid=call_sid, missing=len(reading.corrupt))
+        state = replace(state, call_sid=call_sid, missing=len(reading.corrupt))
     return state
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal, TypeVar
 
-import attrs
+from msgspec.structs import replace
 
 from callrt.protocol.call_json import to_json
 from callrt.protocol.call_state import (
@@ -86,7 +86,7 @@ def apply(state: CallState, entry: Entry) -> CallState:
     if entry.number <= state.last_number:
         return state
     assert state.call_sid in ("", entry.call_sid), "an entry of another call"
-    state = attrs.evolve(
+    state = replace(
         state,
         call_sid=entry.call_sid,
         missing=state.missing + entry.number - state.last_number - 1,
@@ -94,7 +94,7 @@ def apply(state: CallState, entry: Entry) -> CallState:
         started_at=entry.at if state.started_at is None else state.started_at,
     )
     changed = _changed(state, entry)
-    return changed if changed is not None else attrs.evolve(state, ignored=state.ignored + 1)
+    return changed if changed is not None else replace(state, ignored=state.ignored + 1)
 
 
 def _changed(state: CallState, entry: Entry) -> CallState | None:
@@ -106,7 +106,7 @@ def _changed(state: CallState, entry: Entry) -> CallState | None:
         case CallAccepted() as record:
             if state.carrier:  # a webhook that was sent again: the first one counts
                 return None
-            return attrs.evolve(
+            return replace(
                 state,
                 carrier=record.carrier,
                 agent=record.agent,
@@ -117,7 +117,7 @@ def _changed(state: CallState, entry: Entry) -> CallState | None:
                 started_at=at,
             )
         case StreamOffered(generation=generation):
-            return attrs.evolve(state, offered_generation=max(state.offered_generation, generation))
+            return replace(state, offered_generation=max(state.offered_generation, generation))
         case StreamAttached() as record:
             return _attached(state, record, at)
         case StreamDetached() as record:
@@ -138,15 +138,15 @@ def _changed(state: CallState, entry: Entry) -> CallState | None:
         case LinePlayed(line=line):
             return _keep(state, "lines_played", state.lines_played, PlayedLine(line, at))
         case DigitReceived(count=count):
-            return attrs.evolve(state, digits=state.digits + count)
+            return replace(state, digits=state.digits + count)
         case TransferRequested() as record:
-            return attrs.evolve(state, transfer=record, transfer_failed=None)
+            return replace(state, transfer=record, transfer_failed=None)
         case TransferFailed(status=status):
             return _transfer_failed(state, status)
         case CallEnded(outcome=outcome):
             return _ended(state, outcome, at)
         case _:
-            return attrs.evolve(state, unknown=state.unknown + 1)
+            return replace(state, unknown=state.unknown + 1)
 
 
 # ---- what was said
@@ -161,9 +161,9 @@ def _said(state: CallState, record: CallerSaid | AgentSaid, entry: Entry) -> Cal
         line = state.lines[index]
     if isinstance(record, CallerSaid):
         # Words that are known do not become unknown again.
-        line = attrs.evolve(line, text=record.text or line.text, complete=record.final)
+        line = replace(line, text=record.text or line.text, complete=record.final)
     else:
-        line = attrs.evolve(
+        line = replace(
             line,
             text=record.text,
             heard_ms=record.heard_ms,
@@ -172,14 +172,14 @@ def _said(state: CallState, record: CallerSaid | AgentSaid, entry: Entry) -> Cal
         )
     if index is None:
         return _keep(state, "lines", state.lines, line, LINES_MAX)
-    return attrs.evolve(state, lines=_replaced(state.lines, index, line))
+    return replace(state, lines=_replaced(state.lines, index, line))
 
 
 # ---- streams and model sessions
 
 
 def _attached(state: CallState, record: StreamAttached, at: float) -> CallState:
-    state = attrs.evolve(
+    state = replace(
         state,
         offered_generation=max(state.offered_generation, record.generation),
         attached_generation=max(state.attached_generation, record.generation),
@@ -187,10 +187,12 @@ def _attached(state: CallState, record: StreamAttached, at: float) -> CallState:
     )
     index = _last(state.streams, lambda part: part.stream_sid == record.stream_sid)
     if index is not None:  # the same stream, claimed again
-        part = attrs.evolve(state.streams[index], lease_epoch=record.lease_epoch, process=record.process)
-        return attrs.evolve(state, streams=_replaced(state.streams, index, part))
+        part = state.streams[index]
+        if record.lease_epoch >= part.lease_epoch:
+            part = replace(part, lease_epoch=record.lease_epoch, process=record.process)
+        return replace(state, streams=_replaced(state.streams, index, part))
     older = tuple(
-        attrs.evolve(part, detached_at=at, reason="lost", inferred=True) if part.detached_at is None else part
+        replace(part, detached_at=at, reason="lost", inferred=True) if part.detached_at is None else part
         for part in state.streams
     )
     part = StreamPart(record.stream_sid, record.generation, record.lease_epoch, at, process=record.process)
@@ -204,17 +206,15 @@ def _detached(state: CallState, record: StreamDetached, at: float) -> CallState 
     )
     if index is None:
         return None
-    part = attrs.evolve(state.streams[index], detached_at=at, reason=record.reason, inferred=False)
-    return attrs.evolve(state, streams=_replaced(state.streams, index, part))
+    part = replace(state.streams[index], detached_at=at, reason=record.reason, inferred=False)
+    return replace(state, streams=_replaced(state.streams, index, part))
 
 
 def _session_opened(state: CallState, record: ModelSessionOpened, at: float) -> CallState | None:
     if _last(state.model_sessions, lambda session: session.number == record.number) is not None:
         return None
     older = tuple(
-        attrs.evolve(session, ended_at=at, reason="lost", inferred=True)
-        if session.ended_at is None
-        else session
+        replace(session, ended_at=at, reason="lost", inferred=True) if session.ended_at is None else session
         for session in state.model_sessions
     )
     session = ModelSession(record.number, record.session_id, at)
@@ -228,8 +228,8 @@ def _session_ended(state: CallState, record: ModelSessionEnded, at: float) -> Ca
     )
     if index is None:
         return None
-    session = attrs.evolve(state.model_sessions[index], ended_at=at, reason=record.reason, inferred=False)
-    return attrs.evolve(state, model_sessions=_replaced(state.model_sessions, index, session))
+    session = replace(state.model_sessions[index], ended_at=at, reason=record.reason, inferred=False)
+    return replace(state, model_sessions=_replaced(state.model_sessions, index, session))
 
 
 # ---- tools
@@ -260,8 +260,8 @@ def _tool_finished(state: CallState, record: ToolFinished, at: float) -> CallSta
     )
     if index is None:
         return None
-    tool = attrs.evolve(state.tools[index], status=record.status, output=record.output, ended_at=at)
-    return attrs.evolve(state, tools=_replaced(state.tools, index, tool))
+    tool = replace(state.tools[index], status=record.status, output=record.output, ended_at=at)
+    return replace(state, tools=_replaced(state.tools, index, tool))
 
 
 # ---- the end
@@ -271,29 +271,25 @@ def _ended(state: CallState, outcome: str, at: float) -> CallState | None:
     if state.outcome is not None:
         return None
     streams = tuple(
-        attrs.evolve(part, detached_at=at, reason="ended", inferred=True)
-        if part.detached_at is None
-        else part
+        replace(part, detached_at=at, reason="ended", inferred=True) if part.detached_at is None else part
         for part in state.streams
     )
     sessions = tuple(
-        attrs.evolve(session, ended_at=at, reason="ended", inferred=True)
-        if session.ended_at is None
-        else session
+        replace(session, ended_at=at, reason="ended", inferred=True) if session.ended_at is None else session
         for session in state.model_sessions
     )
     if outcome == "transferred" and state.transfer is not None and state.transfer_failed is not None:
         outcome = _outcome_of_failed(state.transfer)
-    return attrs.evolve(state, outcome=outcome, ended_at=at, streams=streams, model_sessions=sessions)
+    return replace(state, outcome=outcome, ended_at=at, streams=streams, model_sessions=sessions)
 
 
 def _transfer_failed(state: CallState, status: str) -> CallState | None:
     if state.transfer is None:
         return None
-    state = attrs.evolve(state, transfer_failed=status)
+    state = replace(state, transfer_failed=status)
     if state.outcome == "transferred":
         assert state.transfer is not None
-        state = attrs.evolve(state, outcome=_outcome_of_failed(state.transfer))
+        state = replace(state, outcome=_outcome_of_failed(state.transfer))
     return state
 
 
@@ -309,7 +305,7 @@ def _keep(
 ) -> CallState:
     kept = (*parts, part)[-parts_max:]
     changes: dict[str, Any] = {field: kept, "left_out": state.left_out + len(parts) + 1 - len(kept)}
-    return attrs.evolve(state, **changes)
+    return replace(state, **changes)
 
 
 def _last(parts: tuple[T, ...], fits: Callable[[T], bool]) -> int | None:

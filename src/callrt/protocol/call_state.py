@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-import attrs
+import msgspec
 
 from callrt.protocol.records import TransferRequested
 from callrt.protocol.replay import HistoryItem, SaidByAgent, SaidByCaller, UsedTool
 
 
-@attrs.frozen
-class TranscriptLine:
+class TranscriptLine(msgspec.Struct, frozen=True):
     """One turn, at the place where it was first mentioned, with its words as last known."""
 
     number: int
@@ -30,8 +29,7 @@ class TranscriptLine:
         return bool(self.text.strip()) and (self.role == "caller" or self.heard_ms > 0)
 
 
-@attrs.frozen
-class StreamPart:
+class StreamPart(msgspec.Struct, frozen=True):
     stream_sid: str
     generation: int
     lease_epoch: int
@@ -43,8 +41,7 @@ class StreamPart:
     process: str = ""
 
 
-@attrs.frozen
-class ModelSession:
+class ModelSession(msgspec.Struct, frozen=True):
     number: int
     session_id: str
     opened_at: float
@@ -53,29 +50,25 @@ class ModelSession:
     inferred: bool = False
 
 
-@attrs.frozen
-class Restart:
+class Restart(msgspec.Struct, frozen=True):
     actor: str
     reason: str
     at: float
 
 
-@attrs.frozen
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     fault: str
     turn: str
     detail: str
     at: float
 
 
-@attrs.frozen
-class PlayedLine:
+class PlayedLine(msgspec.Struct, frozen=True):
     line: str
     at: float
 
 
-@attrs.frozen
-class ToolUse:
+class ToolUse(msgspec.Struct, frozen=True):
     number: int
     call_id: str
     name: str
@@ -89,8 +82,7 @@ class ToolUse:
     ended_at: float | None = None
 
 
-@attrs.frozen
-class CallState:
+class CallState(msgspec.Struct, frozen=True):
     """All that is known of one call. Times are unix seconds."""
 
     call_sid: str = ""
