@@ -19,6 +19,7 @@ from callrt.actors.builtins import Builtins
 from callrt.actors.carrier import run_carrier
 from callrt.actors.ending import carry_out
 from callrt.actors.journal import run_journal
+from callrt.actors.leases import ask_for_lease, own, wait_for_lease
 from callrt.actors.line import Line, Stream, make_ladder
 from callrt.actors.log import CallLog
 from callrt.actors.model import run_model
@@ -63,20 +64,24 @@ class Call:
         tools: Mapping[str, ToolPort],
         *,
         recovered: bool = False,
+        others_live: Callable[[str], bool] = lambda process: False,
     ) -> None:
+        """``others_live``: whether another process, by name, is there."""
         now = trio.current_time()
         self.call_sid = state.call_sid
         self.plan = plan
         self.ports = ports
         self.recovered = recovered
+        self.others_live = others_live
         self.log = CallLog(
             state.call_sid,
             ports.journal,
             ports.now,
             state,
-            on_trouble=self._journal_trouble,
+            on_trouble=self.journal_trouble,
             on_fenced=self._fenced,
             epoch=state.lease_epoch,
+            owned=not recovered,
         )
         rng = ports.rng(f"call/{state.call_sid}")
         self.line = Line(state.call_sid, plan, ports, self.log, make_ladder(plan, rng), rng)
@@ -173,9 +178,9 @@ class Call:
         epoch: int | None
         try:
             epoch = await self.log.claim(stream.stream_sid, stream.generation)
-        except JournalUnavailable as error:
-            self._journal_trouble()
-            epoch = await self._claimed_all_the_same(stream) if error.may_have_happened else None
+        except JournalUnavailable:
+            self.journal_trouble()
+            epoch = None if self.log.owned else await wait_for_lease(self, stream)
         if not self.live or stream.generation < self._used_generation:
             raise StreamRefused(self.call_sid, stream.generation, self._used_generation)
         self.log.attached(stream.stream_sid, stream.generation, epoch)
@@ -186,15 +191,9 @@ class Call:
             self._drop(stream, "cancelled")
             raise
 
-    async def _claimed_all_the_same(self, stream: Stream) -> int | None:
-        """A claim whose answer was an error may be on the disk: then the newest lease is ours, and taking it for
-        another's would end the call here."""
-        try:
-            state = await self.ports.journal.read(self.call_sid)
-        except JournalUnavailable:
-            return None
-        mine = [part for part in state.streams if part.stream_sid == stream.stream_sid] if state else []
-        return mine[-1].lease_epoch if mine else None
+    def expects(self, stream: Stream) -> bool:
+        """No newer stream has come since."""
+        return stream.generation >= self._used_generation
 
     def carrier_over(self) -> None:
         """The carrier says that the call has ended."""
@@ -242,6 +241,8 @@ class Call:
                 task_status.started(self)
                 verdict = await self._direct()
                 if verdict is not None:
+                    verdict = await own(self, verdict)
+                if verdict is not None:
                     released = False
                     await carry_out(self, verdict)
                 nursery.cancel_scope.cancel()
@@ -250,7 +251,7 @@ class Call:
             self.line.over.set()
             if not released:
                 self.line.tools.end()
-            self.log.flush()
+            self.log.flush(last=True)
             if self.line.stream is not None:
                 stream = self.line.stream
                 self.line.stream = None
@@ -291,7 +292,7 @@ class Call:
                 await self._leave()
                 return False
             case at.Doubt():
-                await self._ask_for_lease()
+                await ask_for_lease(self)
         return True
 
     # -- streams ----------------------------------------------------------------------------------------------
@@ -449,24 +450,12 @@ class Call:
             self.line.fault(TOOL_FAULTS[fact.status], fact.tool)
         self.ports.observe(fact)
 
-    def _journal_trouble(self) -> None:
+    def journal_trouble(self) -> None:
+        """A record that must be committed was not."""
         self.line.fault(FaultKind.JOURNAL_UNAVAILABLE)
         if not self._journal_warned:
             self._journal_warned = True
             self.line.report("error", "the journal cannot be written; the call goes on without it")
-
-    async def _ask_for_lease(self) -> None:
-        """This process was frozen. Another one may have the call now; until that is known, nothing is said."""
-        try:
-            if self.log.epoch is not None and not await self.ports.journal.holds(
-                self.call_sid, self.log.epoch
-            ):
-                self.log.lost_lease()
-                return
-        except JournalUnavailable:
-            self._journal_trouble()
-        self.line.in_doubt = False
-        self.line.voice_wake.set()
 
     def _fenced(self) -> None:
         """Another process has the call: this one falls silent at once."""

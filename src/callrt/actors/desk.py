@@ -17,6 +17,7 @@ import trio
 
 from callrt.actors.answers import after_dial, after_end, pause_before
 from callrt.actors.call import Call
+from callrt.actors.leases import LeaseWatch
 from callrt.actors.line import Stream
 from callrt.actors.peers import BEAT_SECONDS, Peers
 from callrt.actors.ports import CallPlan, CallPorts, CarrierCodec
@@ -74,6 +75,7 @@ class Desk:
             max_restarts=10, period=1.0, name="calls", rng=ports.rng("calls")
         )
         self.peers = Peers(ports.journal)
+        self.leases = LeaseWatch(ports.journal, lambda: list(self._calls.values()))
         self.sweeper = Sweeper(
             ports.journal,
             ports.rest,
@@ -102,6 +104,7 @@ class Desk:
         attendants = Supervisor(
             [
                 ChildSpec("peers", partial(_start, self.peers.run), backoff=again),
+                ChildSpec("leases", partial(_start, self.leases.run), backoff=again),
                 ChildSpec("sweeper", partial(_start, self.sweeper.run), backoff=again),
             ],
             strategy="one_for_one",
@@ -336,7 +339,9 @@ class Desk:
             self._remember(state)
             return None
         agent = self._agents.get(state.agent) or self._agents[self._agent_for(state.called)]
-        revived = Call(state, agent.plan, self._ports, agent.tools, recovered=True)
+        revived = Call(
+            state, agent.plan, self._ports, agent.tools, recovered=True, others_live=self.peers.lives
+        )
         await self._start(revived)
         return revived
 

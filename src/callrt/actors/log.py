@@ -7,21 +7,21 @@ follows. One call's ``CallLog`` outlives all its actors.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
 import trio
 
 from callrt.actors.wake import Wake
-from callrt.journal.errors import JournalUnavailable, LeaseLost
+from callrt.journal.errors import JournalUnavailable, LeaseLost, StreamRefused
 from callrt.journal.store import Peer
 from callrt.protocol.call import apply
 from callrt.protocol.call_state import CallState
 from callrt.protocol.records import Entry, Record, StreamAttached
 
-QUEUE_MAX = 1_000
-"""Records waiting for the call's journal actor; a call writes some ten a second, so this is a dead journal."""
+QUEUE_MAX = 2_000
+"""Records waiting for the call's journal actor, or for a lease: minutes of talk without a journal."""
 
 
 class JournalPort(Protocol):
@@ -36,6 +36,10 @@ class JournalPort(Protocol):
     async def read(self, call_sid: str) -> CallState | None: ...
 
     async def holds(self, call_sid: str, epoch: int) -> bool: ...
+
+    async def leases(self, call_sids: Sequence[str]) -> Mapping[str, int]: ...
+
+    async def is_gone(self, process: str) -> bool: ...
 
     async def live_heads(self) -> tuple[tuple[str, int], ...]: ...
 
@@ -67,6 +71,12 @@ class CallLog:
     process that only waits for a stream is fenced, too, when the stream comes to another."""
     claiming: trio.Event | None = None
     """While a lease is being claimed: set when that is over."""
+    owned: bool = True
+    """This process has had the call's stream, or nobody has: it may speak without asking. False for a call of another
+    process's that is being taken up."""
+    unleased: tuple[str, int] | None = None
+    """The stream (sid, generation) that is spoken on though the journal could not take its claim. Until it can,
+    nothing is handed to the journal: the claim may be there, and the lease of before it be void."""
     dropped: int = 0
     fenced: bool = False
     wake: Wake = attrs.field(factory=Wake)
@@ -88,8 +98,10 @@ class CallLog:
         the fold. If cancelled: it may have happened; ask the journal."""
         while self.claiming is not None:
             await self.claiming.wait()
-        self.flush()
         try:
+            if self.unleased is not None:
+                await self._claim_again(*self.unleased)
+            self.flush()
             await self.journal.append(self.call_sid, record, epoch=self.epoch)
         except LeaseLost:
             self.lost_lease()
@@ -119,29 +131,69 @@ class CallLog:
         self.flush()
         self.claiming = trio.Event()
         try:
-            epoch = self.epoch = await self.journal.attach(self.call_sid, stream_sid, generation)
+            epoch = self.epoch = await self._claimed(stream_sid, generation)
+            self.unleased = None
+            self.owned = True
         finally:
             self.claiming.set()
             self.claiming = None
             self.wake.set()
         return epoch
 
-    def attached(self, stream_sid: str, generation: int, epoch: int | None) -> None:
-        """A stream is attached under this lease; None: the journal could not be asked, and learns of it later."""
-        record = StreamAttached(
+    async def _claimed(self, stream_sid: str, generation: int) -> int:
+        try:
+            return await self.journal.attach(self.call_sid, stream_sid, generation)
+        except JournalUnavailable as error:
+            if not error.may_have_happened:
+                raise
+            # It may be on the disk all the same: then the newest lease is ours.
+            state = await self.journal.read(self.call_sid)
+            for part in state.streams if state is not None else ():
+                if part.stream_sid == stream_sid and part.generation == generation:
+                    return part.lease_epoch
+            raise
+
+    async def claim_late(self) -> None:
+        """Make up for the claim that could not be made; a stream that is refused is another process's call by now.
+        If cancelled: it may have happened."""
+        if self.unleased is None or self.claiming is not None or self.fenced:
+            return
+        try:
+            await self._claim_again(*self.unleased)
+        except JournalUnavailable:
+            return
+        except LeaseLost:
+            self.lost_lease()
+
+    async def _claim_again(self, stream_sid: str, generation: int) -> None:
+        try:
+            epoch = await self.claim(stream_sid, generation)
+        except StreamRefused as refused:
+            raise LeaseLost(self.call_sid, self.epoch, self.epoch + 1) from refused
+        self._apply(self._stream_attached(stream_sid, generation, epoch))
+
+    def _stream_attached(self, stream_sid: str, generation: int, epoch: int) -> StreamAttached:
+        return StreamAttached(
             stream_sid=stream_sid,
             generation=generation,
-            lease_epoch=epoch if epoch is not None else self.state.lease_epoch,
+            lease_epoch=epoch,
+            process=self.journal.process,
         )
+
+    def attached(self, stream_sid: str, generation: int, epoch: int | None) -> None:
+        """A stream is attached under this lease; None: the journal could not be asked, and learns of it later."""
+        self.owned = True
         if epoch is None:
-            self.write(record)
+            self.unleased = (stream_sid, generation)
+            self.write(self._stream_attached(stream_sid, generation, self.state.lease_epoch))
             return
         self.epoch = epoch
-        self._apply(record)
+        self._apply(self._stream_attached(stream_sid, generation, epoch))
 
-    def flush(self) -> None:
-        """Hand everything queued to the journal, in order."""
-        while self.queue and not self.fenced and self.claiming is None:
+    def flush(self, *, last: bool = False) -> None:
+        """Hand everything queued to the journal, in order. ``last``: nobody will claim any more, what is queued is
+        worth a try under the lease of before."""
+        while self.queue and not self.fenced and self.claiming is None and (last or self.unleased is None):
             try:
                 if not self.journal.append_nowait(self.call_sid, self.queue[0], epoch=self.epoch):
                     self.dropped += 1

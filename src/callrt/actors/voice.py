@@ -24,6 +24,9 @@ from callrt.protocol.tracks import Tracks
 if TYPE_CHECKING:
     from callrt.actors.line import Line
 
+GRACE_SECONDS = 0.025
+"""The playback actor leaves a tick to the caller's next frame for so long: one comes each 20 ms, mostly."""
+
 PROGRESS_SECONDS = 0.25
 """Between two looks at what has been heard, where no mark asks for one: as fresh as the journal is."""
 
@@ -42,8 +45,10 @@ class Voice:
     _quiet_from: float = 0.0
     _spoke: bool = False
     _said: dict[str, tuple[str, bool]] = attrs.field(factory=dict)
-    armed: float = -math.inf
-    """Clock time at which the playback actor will call ``tick``; -inf: it has not said."""
+    armed: float = math.inf
+    """Clock time at which ``tick`` is due."""
+    crash: Exception | None = None
+    """Of a tick in another actor's step: the playback actor raises it."""
     _progress_at: float = -math.inf
 
     # -- what there is to say --------------------------------------------------------------------------
@@ -130,9 +135,22 @@ class Voice:
 
     # -- time ------------------------------------------------------------------------------------------
 
+    def beat(self) -> None:
+        """A frame of the caller's has come when a tick was due: it serves as the clock, and the playback actor
+        sleeps on. To wake it five times a second would cost ten times as much. Never raises."""
+        try:
+            self.armed = self.tick()
+            self.line.voice_wake.expect(self.armed + GRACE_SECONDS)
+        except Exception as error:
+            self.crash = error
+            self.armed = math.inf
+            self.wake()
+
     def tick(self) -> float:
         """Do what is due; returns the clock time of the next tick."""
         now = trio.current_time()
+        if self.line.doubtful(now):
+            return math.inf  # whoever ends the doubt wakes us
         streaming = self.line.stream is not None
         if streaming and self.comfort.due(self._sound_until(now)) <= now:
             self.comfort.spoke()
@@ -155,9 +173,11 @@ class Voice:
         return due
 
     def _wake_if_due(self, now: float) -> None:
-        """Most messages change nothing about when the actor has to act next: it sleeps on."""
-        if self.mouth.next_wakeup(now) < self.armed:
-            self.wake()
+        """Most messages change nothing about when the next tick is due."""
+        due = self.mouth.next_wakeup(now)
+        if due < self.armed:
+            self.armed = due
+            self.line.voice_wake.expect_by(due + GRACE_SECONDS)
 
     @property
     def silent(self) -> bool:
