@@ -237,5 +237,5 @@ def test_estimate_of_heard_words_is_a_word_off_at_most_nearly_always(rate: int) 
         transcript.agent_audio(item, len(audio) // 8, audio)
         transcript.agent_ended(item)
     near = sum(count for words, count in off.items() if abs(words) <= 1)
-    assert near >= 0.8 * off.total(), off
-    assert max(abs(words) for words in off) <= 4, off
+    assert near >= 0.92 * off.total(), off
+    assert max(abs(words) for words in off) <= 3, off

@@ -22,6 +22,9 @@ FRAME_MS = 20
 LETTER, BETWEEN_WORDS, DIGIT, WIDE = 2, 1, 8, 6
 """Units. A digit is read as a word; a Chinese, Japanese or Korean character takes about as long as three letters."""
 
+LENGTHENED = 4
+"""The last word before a pause is drawn out."""
+
 WIDE_FROM = "\u1100"
 """No character before it is wide."""
 
@@ -37,7 +40,7 @@ NEAR_SHARE, NEAR_UNITS = 0.2, 18
 TRUSTED_UNITS = 30
 """A clause of this length corrects the pace by half of what it says; a longer one by more."""
 
-HEARD_SHARE = 0.6
+HEARD_SHARE = 0.75
 """A word counts as heard when so much of it was: then saying it again would be a stutter."""
 
 
@@ -61,8 +64,11 @@ def words_of(text: str) -> tuple[Word, ...]:
         units += _cost(character)
         if not _ends_word(text, position):
             continue
-        rest = text[max(0, position - 3) : position + 1].rstrip(CLOSERS)
-        words.append(Word(before, units, position + 1, rest.endswith(tuple(CLAUSE_ENDS))))
+        last = text[max(0, position - 3) : position + 1].rstrip(CLOSERS)[-1:]
+        ends_clause = last != "" and last in CLAUSE_ENDS
+        if ends_clause:
+            units += LENGTHENED
+        words.append(Word(before, units, position + 1, ends_clause))
         units += BETWEEN_WORDS if character < WIDE_FROM else 0
         before = units
     return tuple(words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from callrt.protocol.uplink import BYTES_PER_MS
 from callrt.testing.carrier_stream import TICK_SECONDS
 from callrt.testing.demo import checks
 from callrt.testing.demo.hearing import FRAME_MS, Hearing, Spoken, listen
@@ -140,7 +141,7 @@ def pieces(seen: Performance, hearing: Hearing, items: Sequence[int]) -> list[li
 
 def heard_ms(seen: Performance, hearing: Hearing) -> Mapping[int, int]:
     """How much of each item was heard, its silent frames behind the last audible one included, as far as the
-    carrier had something to play."""
+    carrier had something to play and the model had sent it: another sound may begin with silence, too."""
     last = {}
     for place, times in hearing.times.items():
         if place.frame * FRAME_MS + FRAME_MS == hearing.heard_ms(place.item):
@@ -153,5 +154,6 @@ def heard_ms(seen: Performance, hearing: Hearing) -> Mapping[int, int]:
             if not frame.agent_bytes or frame.frame.strip(b"\xff"):
                 break
             quiet += 1
-        ends[item] = hearing.heard_ms(item) + quiet * FRAME_MS
+        heard = hearing.heard_ms(item)
+        ends[item] = max(heard, min(heard + quiet * FRAME_MS, len(seen.spoken[item].audio) // BYTES_PER_MS))
     return ends
