@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test crash lint format bench bench-supervision mutants conformance clean help sim chaos dashboard
+.PHONY: demo test crash lint format bench bench-peers bench-check bench-supervision mutants conformance clean help sim chaos dashboard
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -51,9 +51,15 @@ mutants: $(STAMP) ## break the supervisor in telling ways; each must be caught
 conformance: $(STAMP) ## rewrite docs/conformance.md from the tests
 	@$(BIN)/python scripts/conformance.py
 
-bench: $(STAMP) ## calls per core, added latency and cost of a call, beside bare bridges
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' || echo "callrt: without uvloop that bridge is skipped"
-	@$(BIN)/python bench/media.py --search
+bench: bench-peers ## calls per core, added latency and cost of a call, beside bare bridges and other projects
+	@$(BIN)/python bench/media.py --rounds 3 --search
+
+bench-peers: $(STAMP) ## what the bench compares with, each in an environment of its own
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' || echo "callrt: without uvloop that bridge is left out"
+	@$(BIN)/python bench/environments.py
+
+bench-check: bench-peers ## has a call become dearer, against the bare bridge in the same run? exit 1 if so
+	@$(BIN)/python bench/check.py
 
 bench-supervision: $(STAMP) ## restarts per second; cost of a supervised actor
 	@$(BIN)/python bench/supervision.py

@@ -1,8 +1,8 @@
 """``make bench``: what a call costs, how late its audio is, and how many calls one core carries.
 
 The program under test has one core, the load generator (``load.py``: both ends of every call) another. Programs
-are measured in turns, so that a busy machine is busy for all of them: compare the ratios, not the figures.
-Results go to ``bench/results/``: ``media.json``, ``media.md``, ``media.svg``.
+are measured in turns, in rounds, every second round backwards, so that a busy machine is busy for all of them:
+compare the ratios, not the figures. Results (medians over the rounds) go to ``bench/results/``.
 """
 
 from __future__ import annotations
@@ -19,135 +19,122 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from programs import PROGRAMS, Unavailable, running
-from report import plot, table
+from environments import Unavailable
+from programs import PROGRAMS, running
+from report import cautions, medians, plot, table
 
 HERE = Path(__file__).parent
-STEPS = "25,100,200,400,600,700,800"
+COMPARED = "callrt,callrt-tls,uvloop-plain,trio-messages,openai-agents,pipecat"
+STEPS = "25,100,200,400"
 Row = dict[str, Any]
 
 
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Media plane benchmark: callrt, bare bridges and other projects, in turns.",
+        epilog="programs: " + "; ".join(f"{name}: {setup.about}" for name, setup in PROGRAMS.items()),
+    )
+    add = parser.add_argument
+    add("--programs", default=COMPARED, help="comma-separated (default %(default)s)")
+    add("--steps", default=STEPS, help="numbers of calls, ascending (default %(default)s)")
+    add("--rounds", type=int, default=1, help="(default %(default)s)")
+    add("--seconds", type=float, default=10.0, help="length of a measurement (default %(default)s)")
+    add("--settle", type=float, default=5.0, help="pause before it (default %(default)s)")
+    add("--bound-ms", type=float, default=20.0, help="added latency p99 (default %(default)s)")
+    add("--search", action="store_true", help="find the largest number of calls within the bound")
+    add("--kill-per-second", type=float, default=0.0, help="each step again, while so many calls are killed")
+    add("--out", type=Path, default=HERE / "results", help="folder (default %(default)s)")
+    add("--name", default="media", help="of the result files (default %(default)s)")
+    add("--add", action="store_true", help="to the rounds that are in the result file already")
+    return parser
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Media plane benchmark: callrt and bare bridges, in turns.")
-    parser.add_argument(
-        "--programs", default=",".join(PROGRAMS), help="comma-separated (default %(default)s)"
-    )
-    parser.add_argument("--steps", default=STEPS, help="numbers of calls, ascending (default %(default)s)")
-    parser.add_argument(
-        "--seconds", type=float, default=10.0, help="length of a measurement (default %(default)s)"
-    )
-    parser.add_argument("--settle", type=float, default=5.0, help="pause before it (default %(default)s)")
-    parser.add_argument(
-        "--bound-ms", type=float, default=20.0, help="added latency p99 (default %(default)s)"
-    )
-    parser.add_argument(
-        "--search", action="store_true", help="find the largest number of calls within the bound"
-    )
-    parser.add_argument("--tls", action="store_true", help="the model is behind wss")
-    parser.add_argument(
-        "--workers", type=int, default=1, help="callrt's worker processes (default %(default)s)"
-    )
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder (default %(default)s)")
-    parser.add_argument("--name", default="media", help="of the result files (default %(default)s)")
+    parser = arguments()
     args = parser.parse_args()
-    rows: list[Row] = []
-    carried: dict[str, int] = {}
-    for name in args.programs.split(","):
+    names = args.programs.split(",")
+    for name in names:
         if name not in PROGRAMS:
             parser.error(f"no program {name!r}; there are {', '.join(PROGRAMS)}")
-        print(f"{name}: {PROGRAMS[name]}", flush=True)
-        try:
-            found = run_steps(name, args.steps, args)
-            if args.search:
-                carried[name] = search(name, found, args)
-        except Unavailable as reason:
-            print(f"  skipped: {reason}")
-            continue
-        rows += found
-    if not rows:
+    result = load_result(args)
+    for turn in range(args.rounds):
+        for name in names if turn % 2 == 0 else reversed(names):
+            print(f"{name}: {PROGRAMS[name].about}", flush=True)
+            try:
+                rows, carried = run_program(name, args.steps, args)
+            except Unavailable as reason:
+                print(f"  left out: {reason}")
+                result["left_out"][name] = str(reason)
+                continue
+            result["rows"] += [row | {"round": result["rounds"] + turn + 1} for row in rows]
+            if carried is not None:
+                result["carried"].setdefault(name, []).append(carried)
+    result["rounds"] += args.rounds
+    if not result["rows"]:
         return 1
-    print("\n" + table(rows))
-    for name, calls in carried.items():
-        print(f"{name}: {calls} calls on one core at p99 <= {args.bound_ms:g} ms both ways")
-    for line in cautions(rows):
+    print("\n" + table(medians(result["rows"])))
+    for line in conclusions(result):
         print(line)
-    save(rows, carried, args)
+    save(result, args)
     return 0
 
 
-def run_steps(name: str, steps: str, args: argparse.Namespace) -> list[Row]:
-    """One program through some numbers of calls, in one life."""
+def run_program(name: str, steps: str, args: argparse.Namespace) -> tuple[list[Row], Row | None]:
+    """One program through some numbers of calls, in one life: its rows, and what the search found."""
     rows: list[Row] = []
+    carried: Row | None = None
     program_core, load_core = cores()
-    with tempfile.TemporaryDirectory() as folder:
-        core = program_core if args.workers == 1 else None
-        with running(name, Path(folder), core, tls=args.tls, workers=args.workers) as program:
-            command = [sys.executable, str(HERE / "load.py"), "--steps", steps, *program.load_args]
-            for pid in program.pids:
-                command += ["--pid", str(pid)]
-            command += ["--seconds", str(args.seconds), "--settle", str(args.settle)]
-            command += ["--bound-ms", str(args.bound_ms)]
-            if load_core is not None:
-                command += ["--core", str(load_core)]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as load:
-                assert load.stdout is not None
-                for line in load.stdout:
-                    row = {"program": name} | json.loads(line)
-                    rows.append(row)
-                    print("  " + brief(row), flush=True)
-    return rows
-
-
-def search(name: str, rows: list[Row], args: argparse.Namespace) -> int:
-    """The largest number of calls within the bound, to about 25 calls."""
-    good = max((row["calls"] for row in rows if holds(row, args.bound_ms)), default=0)
-    bad = min((row["calls"] for row in rows if row["calls"] > good), default=0)
-    while bad - good > 25:
-        middle = (good + bad) // 2
-        (row,) = run_steps(name, str(middle), args)[-1:]
-        rows.append(row)
-        if holds(row, args.bound_ms):
-            good = middle
-        else:
-            bad = middle
-    return good
-
-
-def holds(row: Row, bound_ms: float) -> bool:
-    """Is this the quality that is asked for?"""
-    return (
-        row["live"] == row["calls"]
-        and row["ended"] == 0
-        and row["starved_ms"] == 0
-        and row["lost_up_frames"] == 0
-        and (row["up_p99_ms"] or 1e9) <= bound_ms
-        and (row["down_p99_ms"] or 1e9) <= bound_ms
-    )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(name, Path(folder), program_core) as program,
+    ):
+        command = [sys.executable, str(HERE / "load.py"), "--steps", steps, *program.load_args]
+        for pid in program.pids:
+            command += ["--pid", str(pid)]
+        command += ["--seconds", str(args.seconds), "--settle", str(args.settle)]
+        command += ["--bound-ms", str(args.bound_ms), "--kill-per-second", str(args.kill_per_second)]
+        if args.search:
+            command.append("--search")
+        if load_core is not None and PROGRAMS[name].workers == 1:
+            command += ["--core", str(load_core)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as load:
+            assert load.stdout is not None
+            for line in load.stdout:
+                found = json.loads(line)
+                if "carried" in found:
+                    carried = found
+                    continue
+                rows.append({"program": name} | found)
+                print("  " + brief(rows[-1]), flush=True)
+        if load.returncode:
+            raise Unavailable(f"the generator ended with status {load.returncode}")
+    return rows, carried
 
 
 def brief(row: Row) -> str:
+    lost = f"{row['lost_up_frames']}/{row['lost_down_ms']:.0f} ms"
+    kills = f" (+{row['kills_per_second']:g} kills/s)" if row["kills_per_second"] else ""
     return (
-        f"{row['calls']:4} calls  {row['cpu_ms_per_call_second']:.2f} ms/call-s  cpu {row['cpu_percent']:.0f} %  "
-        f"up p99 {row['up_p99_ms']} ms  down p99 {row['down_p99_ms']} ms  barge-in {row['barge_in_p99_ms']} ms  "
-        f"starved {row['starved_ms']} ms  lost {row['lost_up_frames']}/{row['lost_down_ms']:.0f} ms  "
-        f"{row['memory_kb_per_call']} kB/call  generator {row['generator_cpu_percent']:.0f} %"
+        f"{row['calls']:4} calls{kills}  {row['cpu_ms_per_call_second']:.2f} ms/call-s  "
+        f"cpu {row['cpu_percent']:.0f} %  up p99 {row['up_p99_ms']} ms  down p99 {row['down_p99_ms']} ms  "
+        f"barge-in {row['barge_in_p99_ms']} ms  start {row['startup_p50_ms']} ms  starved {row['starved_ms']} ms  "
+        f"lost {lost}  {row['memory_kb_per_call']} kB/call  generator {row['generator_cpu_percent']:.0f} %"
+        + (f"  [{', '.join(row['missing'])}]" if row["missing"] else "")
+        + ("  [the generator was the limit]" if row["generator_limit"] else "")
     )
 
 
-def cautions(rows: list[Row]) -> list[str]:
-    """When not to believe a figure."""
+def conclusions(result: Row) -> list[str]:
     lines = []
-    for row in rows:
-        if row["generator_cpu_percent"] > 90 or (row["generator_late_p99_ms"] or 0) > 10:
-            lines.append(
-                f"{row['program']} at {row['calls']} calls: the generator was the limit "
-                f"(its core {row['generator_cpu_percent']:.0f} % busy, "
-                f"frames sent {row['generator_late_p99_ms']} ms late)"
-            )
-    load = os.getloadavg()[0]
-    if load > len(os.sched_getaffinity(0)) + 1:
-        lines.append(f"the machine is busy with other things (load {load:.1f}): compare ratios only")
-    return lines
+    for name, found in result["carried"].items():
+        ordered = sorted(found, key=lambda one: one["carried"])
+        middle = ordered[len(ordered) // 2]
+        least = "at least " if middle["at_least"] else ""
+        why = f" ({middle['why']})" if middle["why"] else ""
+        lines.append(f"{name}: {least}{middle['carried']} calls on one core within the bound{why}")
+    for name, reason in result["left_out"].items():
+        lines.append(f"{name}: left out: {reason}")
+    return lines + cautions(result["rows"])
 
 
 def cores() -> tuple[int | None, int | None]:
@@ -156,19 +143,30 @@ def cores() -> tuple[int | None, int | None]:
     return (usable[0], usable[1]) if len(usable) > 1 else (None, None)
 
 
-def save(rows: list[Row], carried: dict[str, int], args: argparse.Namespace) -> None:
-    args.out.mkdir(parents=True, exist_ok=True)
-    machine = {"python": platform.python_version(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
-    result = {
-        "machine": machine,
-        "tls": args.tls,
+def load_result(args: argparse.Namespace) -> Row:
+    path = args.out / f"{args.name}.json"
+    if args.add and path.exists():
+        found: Row = json.loads(path.read_text())
+        return found
+    machine = {"python": platform.python_version(), "cores": len(os.sched_getaffinity(0))}
+    return {
+        "machine": machine | {"load": []},
         "bound_ms": args.bound_ms,
-        "carried": carried,
-        "rows": rows,
+        "rounds": 0,
+        "carried": {},
+        "left_out": {},
+        "rows": [],
     }
+
+
+def save(result: Row, args: argparse.Namespace) -> None:
+    args.out.mkdir(parents=True, exist_ok=True)
+    result["machine"]["load"].append(round(os.getloadavg()[0], 1))
+    rows = medians(result["rows"])
+    text = table(rows) + "\n" + "".join(f"* {line}\n" for line in conclusions(result))
     (args.out / f"{args.name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    (args.out / f"{args.name}.md").write_text(table(rows))
-    (args.out / f"{args.name}.svg").write_text(plot(rows, args.bound_ms))
+    (args.out / f"{args.name}.md").write_text(text)
+    (args.out / f"{args.name}.svg").write_text(plot(rows, result["bound_ms"]))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+import attrs
+from environments import Unavailable, interpreter_of
 
 HERE = Path(__file__).parent
 KEY = "bench-auth-token"
@@ -31,6 +34,7 @@ url = "sqlite:///callrt.db"
 [carriers.twilio]
 account_sid = "{account}"
 auth_token = "{key}"
+api_url = "http://127.0.0.1:{rest_port}"
 
 [models.main]
 provider = "openai-realtime"
@@ -38,7 +42,7 @@ url = "{scheme}://localhost:{model_port}/v1/realtime"
 api_key = "sk-bench"
 model = "bench"
 voice = "marin"
-
+{audio}
 [agents.front-desk]
 model = "main"
 instructions = "You answer the phone."
@@ -47,16 +51,52 @@ instructions = "You answer the phone."
 default = "front-desk"
 """
 
-PROGRAMS = {
-    "callrt": "callrt as it is installed: supervision, journal, signatures, metrics",
-    "callrt-reference": "the same over the reference transport (trio-websocket's message API)",
-    "trio-messages": "a bare bridge: trio, trio-websocket's message API on both sides",
-    "uvloop-plain": "a bare bridge: uvloop, websockets, orjson",
+
+@attrs.frozen
+class Setup:
+    """One way to run one program."""
+
+    about: str
+    script: str = ""
+    """Below this folder; nothing: callrt itself."""
+    environment: str = ""
+    """Name of its own virtual environment, see ``environments.py``."""
+    tls: bool = False
+    workers: int = 1
+    reference: bool = False
+    """callrt over the reference transport."""
+    pcm: bool = False
+    """The model speaks 24 kHz PCM: everything is resampled."""
+    own_delay: bool = False
+    """It delays audio by its own choice, also without load; that is allowed for in the bound."""
+
+
+PROGRAMS: Mapping[str, Setup] = {
+    "callrt": Setup("callrt as it is installed: supervision, journal, signatures, metrics"),
+    "callrt-tls": Setup("the same, the model behind wss", tls=True),
+    "callrt-pcm24": Setup("the same, the model speaks 24 kHz PCM", pcm=True),
+    "callrt-two-workers": Setup("the same, two worker processes on both cores", workers=2),
+    "callrt-reference": Setup(
+        "the same over the reference transport (trio-websocket's message API)", reference=True
+    ),
+    "trio-messages": Setup(
+        "a bare bridge: trio, trio-websocket's message API on both sides", "bridges/trio_messages.py"
+    ),
+    "uvloop-plain": Setup("a bare bridge: uvloop, websockets, orjson", "bridges/uvloop_plain.py"),
+    "openai-agents": Setup(
+        "openai-agents in its documented Twilio set-up",
+        "peers/openai_agents_bot.py",
+        environment="openai-agents",
+        own_delay=True,
+    ),
+    "pipecat": Setup(
+        "pipecat in its documented Twilio and OpenAI Realtime set-up",
+        "peers/pipecat_bot.py",
+        environment="pipecat",
+        pcm=True,
+        own_delay=True,
+    ),
 }
-
-
-class Unavailable(Exception):
-    """This program cannot run here. One sentence."""
 
 
 class Program:
@@ -73,40 +113,50 @@ class Program:
 
 
 @contextmanager
-def running(name: str, folder: Path, core: int | None, *, tls: bool, workers: int = 1) -> Iterator[Program]:
+def running(name: str, folder: Path, core: int | None) -> Iterator[Program]:
     """The program, started and listening. Raises :class:`Unavailable`."""
+    setup = PROGRAMS[name]
     port, admin, model_port = free_port(), free_port(), free_port()
     environment = dict(os.environ)
     load_args = ["--port", str(port), "--model-port", str(model_port), "--key", KEY, "--account", ACCOUNT]
-    scheme = "ws"
-    if tls:
-        scheme = "wss"
+    if setup.tls:
         certificate = make_certificate(folder)
         environment["SSL_CERT_FILE"] = str(certificate)
         load_args += ["--tls", str(certificate)]
-    if name.startswith("callrt"):
-        config = folder / "callrt.toml"
-        fields = {"port": port, "admin": admin, "model_port": model_port, "scheme": scheme}
-        config.write_text(CONFIG.format(**fields, key=KEY, account=ACCOUNT))
-        command = [sys.executable, "-m", "callrt.cli.main", "serve", "--config", str(config)]
-        if workers > 1:
-            command += ["--workers", str(workers)]
-        if name == "callrt-reference":
-            environment["CALLRT_TRANSPORT"] = "reference"
-    else:
-        command = [sys.executable, str(HERE / "bridges" / f"{name.replace('-', '_')}.py"), str(port)]
+    if setup.pcm:
+        load_args.append("--beacon")
+    if setup.own_delay:
+        load_args.append("--own-delay")
+    if setup.reference:
+        environment["CALLRT_TRANSPORT"] = "reference"
+    scheme = "wss" if setup.tls else "ws"
+    if setup.script:
+        python = interpreter_of(setup.environment) if setup.environment else Path(sys.executable)
+        command = [str(python), str(HERE / setup.script), str(port)]
         command += [f"{scheme}://localhost:{model_port}/v1/realtime?model=bench"]
         load_args += ["--stream", f"ws://127.0.0.1:{port}/media"]
-    with (folder / f"{name}.log").open("wb") as log:
+    else:
+        fields = {"port": port, "admin": admin, "model_port": model_port, "scheme": scheme}
+        # The generator plays the carrier's REST interface too, but does not speak TLS there.
+        fields["rest_port"] = free_port() if setup.tls else model_port
+        fields["audio"] = 'audio = "pcm24"\n' if setup.pcm else ""
+        (folder / "callrt.toml").write_text(CONFIG.format(**fields, key=KEY, account=ACCOUNT))
+        command = [sys.executable, "-m", "callrt.cli.main", "serve", "--config", str(folder / "callrt.toml")]
+        if setup.workers > 1:
+            command += ["--workers", str(setup.workers)]
+    pinned = None if core is None or setup.workers > 1 else core
+    log = folder / f"{name}.log"
+    with log.open("wb") as out:
         process = subprocess.Popen(
             command,
-            stdout=log,
-            stderr=log,
+            stdout=out,
+            stderr=out,
             env=environment,
-            preexec_fn=(lambda: os.sched_setaffinity(0, {core})) if core is not None else None,
+            cwd=folder,
+            preexec_fn=None if pinned is None else (lambda: os.sched_setaffinity(0, {pinned})),
         )
         try:
-            _wait_listening(process, port, folder / f"{name}.log")
+            _wait_listening(process, port, log)
             yield Program(process, load_args)
         finally:
             process.send_signal(signal.SIGTERM)
@@ -127,25 +177,18 @@ def make_certificate(folder: Path) -> Path:
     """A self-signed certificate for localhost, with its key in the same file."""
     if shutil.which("openssl") is None:
         raise Unavailable("TLS needs the openssl command to make a certificate")
-    path = folder / "model.pem"
+    path, certificate = folder / "model.pem", folder / "cert.pem"
     if not path.exists():
         command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-        command += " -subj /CN=localhost"
-        extra = [
-            "-addext",
-            "subjectAltName=DNS:localhost",
-            "-keyout",
-            str(path),
-            "-out",
-            str(folder / "cert.pem"),
-        ]
-        subprocess.run([*command.split(), *extra], check=True, capture_output=True)
-        path.write_bytes(path.read_bytes() + (folder / "cert.pem").read_bytes())
+        command += " -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+        files = ["-keyout", str(path), "-out", str(certificate)]
+        subprocess.run([*command.split(), *files], check=True, capture_output=True)
+        path.write_bytes(path.read_bytes() + certificate.read_bytes())
     return path
 
 
 def _wait_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if process.poll() is not None:
             lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]

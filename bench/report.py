@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,25 +17,77 @@ COLUMNS = (
     ("up_p99_ms", "up p99 ms"),
     ("down_p99_ms", "down p99 ms"),
     ("barge_in_p99_ms", "barge-in p99 ms"),
+    ("startup_p50_ms", "start p50 ms"),
     ("starved_ms", "starved ms"),
     ("lost_up_frames", "lost frames"),
     ("memory_kb_per_call", "kB per call"),
     ("generator_cpu_percent", "generator CPU %"),
+    ("missing", "missing"),
 )
 COLOURS = ("#0b6e4f", "#c0392b", "#2c5f9e", "#8e6bbf", "#b7791f", "#555555")
+
+
+def medians(rows: Rows) -> list[dict[str, Any]]:
+    """One row per program, number of calls and rate of kills: the median of each figure over the rounds."""
+    groups: dict[tuple[str, int, float], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["program"], row["calls"], row["kills_per_second"]), []).append(row)
+    out = []
+    for (program, calls, kills), group in sorted(groups.items(), key=lambda item: item[0][1:]):
+        middle: dict[str, Any] = {"program": program, "calls": calls, "kills_per_second": kills}
+        middle["rounds"] = len(group)
+        for key, value in group[0].items():
+            if key in middle or key == "round":
+                continue
+            values = [row[key] for row in group if row[key] is not None]
+            if isinstance(value, list):
+                middle[key] = sorted({word for row in group for word in row[key] if isinstance(word, str)})
+            elif isinstance(value, bool):
+                middle[key] = any(values)
+            else:
+                middle[key] = round(statistics.median(values), 3) if values else None
+        out.append(middle)
+    order = list(dict.fromkeys(row["program"] for row in rows))
+    return sorted(out, key=lambda row: order.index(row["program"]))
+
+
+def cautions(rows: Rows) -> list[str]:
+    """When not to believe a figure."""
+    lines = []
+    for row in medians(rows):
+        if row["generator_limit"]:
+            lines.append(
+                f"{row['program']} at {row['calls']} calls: the generator was the limit "
+                f"(its core {row['generator_cpu_percent']:.0f} % busy, "
+                f"frames sent {row['generator_late_p99_ms']} ms late)"
+            )
+    load = os.getloadavg()[0]
+    if load > len(os.sched_getaffinity(0)) + 1:
+        lines.append(f"the machine was busy with other things (load {load:.1f}): compare ratios only")
+    return lines
 
 
 def table(rows: Rows) -> str:
     """GitHub's Markdown."""
     lines = ["| " + " | ".join(title for _, title in COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     for row in rows:
-        cells = ["" if row.get(key) is None else str(row[key]) for key, _ in COLUMNS]
+        cells = [_cell(row, key) for key, _ in COLUMNS]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
+def _cell(row: Mapping[str, Any], key: str) -> str:
+    value = row.get(key)
+    if key == "calls" and row.get("kills_per_second"):
+        return f"{value} (+{row['kills_per_second']:g} kills/s)"
+    if isinstance(value, list):
+        return ", ".join(value)
+    return "" if value is None else str(value)
+
+
 def plot(rows: Rows, bound_ms: float) -> str:
     """Two panels as SVG: processor time per call-second, and added latency, both over the number of calls."""
+    rows = [row for row in rows if not row.get("kills_per_second")]
     programs = list(dict.fromkeys(row["program"] for row in rows))
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(programs)}
     panels = (

@@ -1,0 +1,1 @@
+"""Both ends of many calls in one process: telephones and models, on raw sockets."""
