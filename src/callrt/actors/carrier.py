@@ -42,6 +42,8 @@ async def _listen(line: Line, stream: Stream) -> None:
         else:
             at = stream.last_media_at = now()
             line.hear(audio, 0, at)
+            if at >= line.voice.armed:
+                line.voice.beat()
         return line.stream is stream
 
     while line.stream is stream:

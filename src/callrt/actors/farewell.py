@@ -32,7 +32,7 @@ async def speak_last(line: Line, name: str, *, hurry: bool) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_listen, line, nursery.cancel_scope)
             while not line.voice.silent:
-                due = line.voice.tick()
+                due = line.voice.armed = line.voice.tick()
                 await line.voice_wake.wait(min(due, trio.current_time() + 0.5))
             await trio.sleep(ALREADY_ON_THE_WAY)
             nursery.cancel_scope.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from callrt.actors.line import Line
+from callrt.actors.voice import GRACE_SECONDS
 from callrt.protocol.records import FaultSeen
 from callrt.supervision import Context
 
@@ -19,5 +20,9 @@ async def run_playback(line: Line, ctx: Context[object], *, task_status: trio.Ta
         line.renew_voice()
     task_status.started()
     while True:
-        due = line.voice.armed = line.voice.tick()
-        await line.voice_wake.wait(due)
+        voice = line.voice
+        if voice.crash is not None:
+            raise voice.crash
+        voice.armed = voice.tick()
+        # As long as the caller's frames come they tick in time, and this deadline moves on.
+        await line.voice_wake.wait(voice.armed + GRACE_SECONDS)

@@ -12,14 +12,26 @@ class Wake:
 
     def __init__(self) -> None:
         self._event = trio.Event()
+        self._scope: trio.CancelScope | None = None
 
     def set(self) -> None:
         """Wake the waiter. No checkpoint."""
         self._event.set()
 
+    def expect(self, deadline: float) -> None:
+        """Move the deadline of whoever waits, without waking him. No checkpoint."""
+        if self._scope is not None:
+            self._scope.deadline = deadline
+
+    def expect_by(self, deadline: float) -> None:
+        """As ``expect``, but never to a later time."""
+        if self._scope is not None and deadline < self._scope.deadline:
+            self._scope.deadline = deadline
+
     async def wait(self, deadline: float = math.inf) -> None:
         """Return when set, or at ``deadline`` (Trio's clock), whichever is first. If cancelled: no effect."""
-        with trio.move_on_at(deadline):
+        with trio.CancelScope(deadline=deadline) as self._scope:
             await self._event.wait()
+        self._scope = None
         if self._event.is_set():
             self._event = trio.Event()
