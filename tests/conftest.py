@@ -16,6 +16,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "sample"))
 
 REAL_TIME = (
     "test_contract_process",
+    "test_contract_workers",
     "test_contract_tools",
     "test_contract_calls",
     "/crash/",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -107,10 +107,9 @@ async def homes(callrt: Callrt) -> dict[str, int]:
 
 
 def children(pid: int) -> list[int]:
-    try:
-        return [int(part) for part in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
+    """Of all its threads."""
+    found = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(part) for each in found for part in each.read_text().split()]
 
 
 def alive(pid: int) -> bool:
@@ -128,34 +127,60 @@ async def exits(callrt: Callrt, seconds: float) -> int:
     return process.returncode
 
 
-async def hears_more(phone: Phone, tag: int) -> None:
-    """It speaks, and hears an answer to it."""
+async def talks(phone: Phone, tag: int) -> None:
+    """The caller speaks, and hears an answer to it."""
     before = len(phone.heard())
     phone.speak(tag, 400)
     await phone.until(lambda: len(phone.heard()) >= before + 28, 12, "an answer")
 
 
-def test_contract_killed_worker_loses_no_call_and_comes_back(tmp_path: Path) -> None:
+async def comes_in(phone: Phone, tag: int) -> None:
+    await phone.dial_in()
+    await talks(phone, tag)
+
+
+async def comes_back(phone: Phone, tag: int) -> None:
+    """Its stream ends, and the carrier is answered with a new one."""
+    streams = len(phone.streams)
+    await phone.stream(streams + 1)
+    await talks(phone, tag)
+
+
+async def hangs_up(phone: Phone, tag: int) -> None:
+    await phone.streams[-1].hang_up()
+
+
+async def together(step: Callable[[Phone, int], Awaitable[None]], phones: Iterable[Phone], tag: int) -> None:
+    async with trio.open_nursery() as nursery:
+        for number, phone in enumerate(phones):
+            nursery.start_soon(step, phone, tag + number)
+
+
+async def counts(callrt: Callrt, name: str, value: float, seconds: float = 15) -> None:
+    with trio.move_on_after(seconds):
+        while (found := (await in_thread(callrt.metrics)).get(name, 0)) != value:
+            await trio.sleep(0.1)
+        return
+    raise AssertionError(f"{name} is {found}, not {value}")
+
+
+def test_contract_worker_that_dies_or_leaves_loses_no_call(tmp_path: Path) -> None:
     async def act(h: House) -> None:
         callrt = await h.serve()
         phones = [h.phone(callrt) for _ in range(4)]
-        for number, phone in enumerate(phones):
-            await phone.dial_in()
-            await hears_more(phone, TAG + number)
+        await together(comes_in, phones, TAG)
         where = await homes(callrt)
         assert Counter(where.values()) == {1: 2, 2: 2}, "calls are spread evenly"
         before = await workers(callrt)
         assert [each["calls"] for each in before.values()] == [2, 2]
 
-        os.kill(before[1]["pid"], signal.SIGKILL)
         hit = [phone for phone in phones if where[phone.sid] == 1]
-        for number, phone in enumerate(hit):
-            await phone.stream(2)
-            await hears_more(phone, TAG + 10 + number)
-        for number, phone in enumerate(set(phones) - set(hit)):
-            await hears_more(phone, TAG + 20 + number)
-            assert len(phone.streams) == 1, "the other worker's calls notice nothing"
-
+        spared = [phone for phone in phones if where[phone.sid] == 2]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(together, comes_back, hit, TAG + 10)
+            nursery.start_soon(together, talks, spared, TAG + 20)
+            os.kill(before[1]["pid"], signal.SIGKILL)
+        assert [len(phone.streams) for phone in spared] == [1, 1], "they notice nothing"
         while (after := await workers(callrt)).get(1, {}).get("state") != "ready":
             await trio.sleep(0.05)
         assert after[1]["pid"] != before[1]["pid"]
@@ -163,27 +188,62 @@ def test_contract_killed_worker_loses_no_call_and_comes_back(tmp_path: Path) -> 
         metrics = await in_thread(callrt.metrics)
         assert metrics['callrt_actor_restarts_total{actor="worker",reason="WorkerDied"}'] == 1
         assert metrics["callrt_calls_live"] == 4
-        new = h.phone(callrt)
-        await new.dial_in()
-        assert len(await homes(callrt)) == 5
 
-        for phone in (*phones, new):
-            await phone.streams[-1].hang_up()
-        for phone in (*phones, new):
-            await until(lambda phone=phone: over(callrt, phone), f"the end of {phone.sid}")
-            shown = callrt.show(phone.sid)
-            assert shown["outcome"] == "caller_hung_up"
-            assert len(shown["streams"]) == (2 if phone in hit else 1)
+        where = await homes(callrt)
+        leaving = [phone for phone in phones if where[phone.sid] == 2]
+        assert leaving
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(together, comes_back, leaving, TAG + 30)
+            os.kill(before[2]["pid"], signal.SIGTERM)
+        assert set((await homes(callrt)).values()) == {1}
+        await until(lambda: not alive(before[2]["pid"]), "the end of the worker")
+
+        await together(hangs_up, phones, 0)
+        await counts(callrt, 'callrt_calls_total{outcome="caller_hung_up"}', 4)
+        metrics = await in_thread(callrt.metrics)
+        assert metrics["callrt_calls_live"] == 0
+        for phone in phones:
             assert phone.refused == 0
             assert all(stream.violations == [] for stream in phone.streams)
-        metrics = await in_thread(callrt.metrics)
-        assert metrics['callrt_calls_total{outcome="caller_hung_up"}'] == 5, "all workers together"
-        assert metrics["callrt_calls_live"] == 0
-        callrt.kill(signal.SIGTERM)
-        assert await exits(callrt, 10) == 0
+        shown = await in_thread(callrt.show, hit[0].sid)
+        assert shown["outcome"] == "caller_hung_up"
+        reasons = [stream["reason"] for stream in (await in_thread(callrt.show, spared[0].sid))["streams"]]
+        assert reasons[0] == "moved", "in a pause between words"
 
     in_house(tmp_path, act)
 
 
-def over(callrt: Callrt, phone: Phone) -> bool:
-    return bool(callrt.show(phone.sid)["state"] == "ended")
+def test_contract_parent_that_dies_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The workers leave the port at once, hand their calls to the service that comes instead, and end; that one
+    drains as a whole: new calls are declined, live ones end by themselves."""
+
+    async def act(h: House) -> None:
+        callrt = await h.serve()
+        phones = [h.phone(callrt) for _ in range(2)]
+        await together(comes_in, phones, TAG)
+        left = children(callrt.pid)
+        assert len(left) == 2
+        callrt.kill(signal.SIGKILL)
+        await together(talks, phones, TAG + 10)
+        assert [len(phone.streams) for phone in phones] == [1, 1], "the calls go on without a parent"
+        again = await h.serve(callrt.port)
+        async with trio.open_nursery() as nursery:
+            for phone in phones:
+                nursery.start_soon(phone.stream, 2)
+        await until(lambda: not any(alive(pid) for pid in left), "the end of the old workers")
+
+        again.kill(signal.SIGTERM)
+        while (await get(again, "/readyz")).status_code != 503:
+            await trio.sleep(0.02)
+        assert (await get(again, "/readyz", admin=False)).text == "draining\n"
+        late = h.phone(again)
+        root = await late.document(again.base + "/twilio/voice")
+        assert [verb.tag for verb in root] == ["Say", "Hangup"]
+        await together(talks, phones, TAG + 20)
+        running = children(again.pid)
+        await together(hangs_up, phones, 0)
+        assert await exits(again, 10) == 0
+        assert not any(alive(pid) for pid in running)
+        assert [len(phone.streams) for phone in phones] == [2, 2]
+
+    in_house(tmp_path, act)

@@ -7,7 +7,7 @@ carrier has named the call: a handshake that fails half-way must not cost the ca
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import trio
@@ -16,6 +16,7 @@ from callrt.policy.facts import BadInput, Fact
 from callrt.protocol.carriers.events import BadMessage, StreamStarted, StreamStopped
 from callrt.protocol.carriers.twilio import TwilioCodec
 from callrt.service.desk import CallDesk
+from callrt.service.elsewhere import Elsewhere
 from callrt.service.router import strip_prefix
 from callrt.service.tokens import PathTokens
 from callrt.telephony import signatures
@@ -47,14 +48,18 @@ class MediaDoor:
     verify: bool
     observe: Callable[[Fact], None]
     limits: SocketLimits = SERVER_LIMITS
-    elsewhere: Callable[[str, trio.abc.Stream, bytes], Awaitable[bool]] | None = None
-    """Passes the socket on to whoever has the call (call sid, socket, head); False if that is us."""
+    elsewhere: Elsewhere | None = None
 
     async def serve(self, stream: trio.abc.Stream, pre_read: bytes) -> None:
         """One socket from its upgrade to its end, here or elsewhere. If cancelled: the socket is dead."""
         call_sid = self._call_of(pre_read)
-        if self.elsewhere is None or call_sid is None or not await self.elsewhere(call_sid, stream, pre_read):
+        if self.elsewhere is None or call_sid is None:
             await self.serve_here(stream, pre_read)
+        elif not await self.elsewhere.pass_on(call_sid, stream, pre_read):
+            try:
+                await self.serve_here(stream, pre_read)
+            finally:
+                self.elsewhere.settled(call_sid)
 
     def _call_of(self, head: bytes) -> str | None:
         """The call that the token in this head is for, if it is a token of ours."""

@@ -291,7 +291,7 @@ class Service:
             verify=twilio.verify_signatures,
             issue_token=tokens.issue,
             observe=observe,
-            elsewhere=self._colleagues.ask if self._colleagues is not None else None,
+            elsewhere=self._colleagues,
         )
         for path, handler in webhooks.routes().items():
             router.post(path, handler)
@@ -303,7 +303,7 @@ class Service:
             keys=(twilio.auth_token,),
             verify=twilio.verify_signatures,
             observe=observe,
-            elsewhere=self._colleagues.pass_on if self._colleagues is not None else None,
+            elsewhere=self._colleagues,
         )
         port = Port(
             "public",

@@ -17,6 +17,7 @@ from callrt.policy.facts import BadInput, Fact
 from callrt.protocol.carriers.calls import IncomingCall
 from callrt.protocol.carriers.documents import Document, Nothing, SayAndHangUp
 from callrt.service.desk import CallDesk
+from callrt.service.elsewhere import Elsewhere
 from callrt.service.forms import BadForm, Form, parse_form
 from callrt.service.http import Handler, HttpRequest, HttpResponse
 from callrt.telephony import signatures, twiml, urls
@@ -46,8 +47,7 @@ class Webhooks:
     verify: bool
     issue_token: Callable[[str, int], str]
     observe: Callable[[Fact], None]
-    elsewhere: Callable[[str, str, Form], Awaitable[HttpResponse | None]] | None = None
-    """Asks who else has the call (call sid, path, form): their answer, or None if it is ours to answer."""
+    elsewhere: Elsewhere | None = None
 
     def routes(self) -> dict[str, Handler]:
         """Path to handler; every one of them takes POST only."""
@@ -74,11 +74,15 @@ class Webhooks:
         if self.verify and not self._is_signed(path, request, form):
             return self._not_signed()
         call_sid = _call_of(path, form)
-        if self.elsewhere is not None and call_sid:
-            response = await self.elsewhere(call_sid, path, form)
-            if response is not None:
-                return response
-        return await self.answer(path, form)
+        if self.elsewhere is None or not call_sid:
+            return await self.answer(path, form)
+        response = await self.elsewhere.ask(call_sid, path, form)
+        if response is not None:
+            return response
+        try:
+            return await self.answer(path, form)
+        finally:
+            self.elsewhere.settled(call_sid)
 
     async def answer(self, path: str, form: Form) -> HttpResponse:
         """The answer to a webhook that was found to be the carrier's. If cancelled: it may have happened."""

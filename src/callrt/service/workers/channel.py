@@ -73,11 +73,13 @@ class Channel:
         try:
             while True:
                 while self._queue:
-                    await self._write(*self._queue[0])
                     frame, descriptor = self._queue.popleft()
                     self._queued -= len(frame)
-                    if descriptor is not None:
-                        os.close(descriptor)
+                    try:
+                        await self._write(frame, descriptor)
+                    finally:
+                        if descriptor is not None:
+                            os.close(descriptor)
                 self._more = trio.Event()
                 await self._more.wait()
         except (OSError, trio.ClosedResourceError):

@@ -57,8 +57,8 @@ class _Waiting:
 
 @attrs.define(eq=False)
 class Colleagues:
-    """One worker's view of the others. ``ask`` and ``pass_on`` are for its ports; the callables are the worker's own
-    answers, and are set before :meth:`run`."""
+    """Implements :class:`callrt.service.elsewhere.Elsewhere`. The callables are the worker's own answers, and are
+    set before :meth:`run`."""
 
     channel: Channel
     answer: Callable[[str, Form], Awaitable[HttpResponse]] = attrs.field(init=False)
@@ -76,8 +76,7 @@ class Colleagues:
     # -- what the worker's ports ask ----------------------------------------------------------------------
 
     async def ask(self, call_sid: str, path: str, form: Form) -> HttpResponse | None:
-        """The answer of the worker that has the call; None if this one is to answer. If cancelled: the other may
-        have acted on it."""
+        """See :class:`Elsewhere`."""
         if await self._is_ours(call_sid):
             return None
         number = next(self._ids)
@@ -87,8 +86,7 @@ class Colleagues:
         return None
 
     async def pass_on(self, call_sid: str, stream: trio.abc.Stream, head: bytes) -> bool:
-        """Give a media socket to the worker that has the call; False if that is this one. If True, the other side
-        of the socket notices nothing, and closing ``stream`` ends nothing."""
+        """See :class:`Elsewhere`."""
         if not isinstance(stream, trio.SocketStream) or await self._is_ours(call_sid):
             return False
         return self.channel.send(Knock(call_sid, head), os.dup(stream.socket.fileno()))
@@ -106,8 +104,8 @@ class Colleagues:
                 self._here.pop(call_sid, None)
                 self.say(Dropped(call_sid, False))
 
-    def not_here(self, call_sid: str) -> None:
-        """To be called after an answer of ours: if it left no live call, the parent need not count one."""
+    def settled(self, call_sid: str) -> None:
+        """See :class:`Elsewhere`: the parent counts a call with whom it gave it to."""
         if call_sid not in self._here:
             self.say(Dropped(call_sid, False))
 
@@ -199,7 +197,7 @@ class Colleagues:
             # The boundary of a question, as of a request: its failure must not reach other calls.
             log.exception("request failed")
             response = HttpResponse.sentence(500, "an error inside the server")
-        self.not_here(question.call_sid)
+        self.settled(question.call_sid)
         self.say(Answer(question.id, response.status, response.body, response.content_type))
 
     async def _adopt(self, call_sid: str, head: bytes, descriptor: int) -> None:
@@ -208,7 +206,7 @@ class Colleagues:
             await self.adopt(stream, head)
         finally:
             await trio.aclose_forcefully(stream)
-            self.not_here(call_sid)
+            self.settled(call_sid)
 
     async def _tell(self, tell: Tell) -> None:
         told = await self.tell(tell)

@@ -28,7 +28,7 @@ from callrt.service.sockets import Door, address_of, open_listeners, shown
 from callrt.service.workers.admin import admin_router
 from callrt.service.workers.channel import ChannelClosed
 from callrt.service.workers.messages import Drain, Order, StepBack
-from callrt.service.workers.process import WorkerDied, WorkerProcess
+from callrt.service.workers.process import COMMAND, WorkerDied, WorkerProcess
 from callrt.service.workers.switchboard import TICK_SECONDS, Member, Switchboard
 from callrt.supervision import (
     Backoff,
@@ -69,7 +69,9 @@ class Fleet:
         log_level: int = logging.INFO,
         inherited: Mapping[str, Sequence[socket.socket]] | None = None,
         environ: Mapping[str, str] | None = None,
+        command: Sequence[str] = COMMAND,
     ) -> None:
+        """``inherited``: listening sockets by port, from the process manager; the others are opened."""
         self.settings = settings
         self.workers = workers
         self.metrics = Metrics()
@@ -79,18 +81,21 @@ class Fleet:
         """A worker did not end in order when all were told to."""
         self._orders = [Order(n, settings, log_json, log_level) for n in range(1, workers + 1)]
         self._environ = dict(os.environ if environ is None else environ)
+        self._command = command
         self._inherited = inherited or {}
         self._listening: list[int] = []
         self._processes: dict[int, WorkerProcess] = {}
         self._changed = trio.Event()
         self._ready = False
+        self._over = False
         self._draining = trio.Event()
         self._supervisor: Supervisor | None = None
 
     # -- life ---------------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until all have ended. ``started`` comes when all take calls, with one line that says where.
+        """Until all have ended. ``started`` comes when all take calls, with one line that says where; an empty one
+        if they never did, because a signal came first.
 
         Raises :class:`CallrtError` when a port cannot be opened, or the workers cannot be kept alive: then the
         others end their calls first. If cancelled: so they do.
@@ -110,7 +115,7 @@ class Fleet:
             admin = await self._admin_door()
             try:
                 where = f"listening on {public} (public), {admin.shown} (admin), {self.workers} workers"
-                await self._supervise(admin, lambda: task_status.started(where))
+                await self._supervise(admin, lambda: task_status.started("" if self._over else where))
             finally:
                 with trio.CancelScope(shield=True):
                     await admin.aclose()
@@ -144,8 +149,8 @@ class Fleet:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(supervisor.run)
-                await self._until(lambda: len(self.switchboard.ready) == self.workers)
-                self._ready = True
+                await self._until(lambda: self._over or len(self.switchboard.ready) == self.workers)
+                self._ready = not self._over
                 announce()
         except* (Escalation, StartFailed) as group:
             error = group.exceptions[0]
@@ -156,7 +161,7 @@ class Fleet:
         task_status.started()
         if self._draining.is_set():
             await trio.sleep_forever()
-        worker = await WorkerProcess.spawn(self._listening, self._environ)
+        worker = await WorkerProcess.spawn(self._listening, self._environ, self._command)
         member = self.switchboard.joined(order.number, worker.channel)
         self._processes[member.serial] = worker
         log.info("worker started", extra={"worker": order.number})
@@ -200,7 +205,8 @@ class Fleet:
                 if member.ready.is_set() and not self._ready:
                     self._change()
         except ChannelClosed:
-            # Dead, or about to be: it can be asked nothing any more.
+            # Dead, or about to be: it can be asked nothing any more, and is to know it.
+            worker.channel.close()
             self.switchboard.left(member)
 
     async def _let_leave(self, member: Member) -> None:
@@ -240,6 +246,8 @@ class Fleet:
         await _all([member.declining for member in ready], DECLINE_SECONDS)
         self.refusing = "draining"
         await self._until(lambda: not self._processes)
+        self._over = True
+        self._change()
         if self._supervisor is not None:
             self._supervisor.stop()
 
@@ -277,11 +285,11 @@ class Fleet:
 
     async def _until(self, true: Callable[[], bool]) -> None:
         while not true():
-            self._changed = trio.Event()
             await self._changed.wait()
 
     def _change(self) -> None:
         self._changed.set()
+        self._changed = trio.Event()
 
     def _on_report(self, report: object) -> None:
         if isinstance(report, Restarting):
@@ -325,5 +333,6 @@ async def run_workers(
         await each_signal(leave, end_now)
 
     async with watched(obey, end_process), trio.open_nursery() as nursery:
-        announce(await nursery.start(fleet.run))
+        if where := await nursery.start(fleet.run):
+            announce(where)
     return 1 if fleet.failed else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 import trio
@@ -32,7 +32,9 @@ class WorkerProcess:
     channel: Channel
 
     @classmethod
-    async def spawn(cls, listening: Iterable[int], environ: Mapping[str, str]) -> WorkerProcess:
+    async def spawn(
+        cls, listening: Iterable[int], environ: Mapping[str, str], command: Sequence[str] = COMMAND
+    ) -> WorkerProcess:
         """Start a process with a line to us and these sockets. Raises ``OSError``. If cancelled: none was started,
         or it finds its line closed and ends."""
         ours, theirs = socket.socketpair()
@@ -40,7 +42,7 @@ class WorkerProcess:
         try:
             numbers = [str(number) for number in listening]
             process = await trio.lowlevel.open_process(
-                [*COMMAND, "--line", str(theirs.fileno()), "--listen", *numbers],
+                [*command, "--line", str(theirs.fileno()), "--listen", *numbers],
                 stdin=subprocess.PIPE,
                 pass_fds=(theirs.fileno(), *map(int, numbers)),
                 # Signals of a terminal reach the parent, and the parent decides.

@@ -44,7 +44,6 @@ SILENT_TICKS = 8
 HOPELESS_TICKS = 60
 """Half a minute: its own watchdog should have ended it long ago."""
 TELL_SECONDS = 2.5
-QUESTIONS_MAX = 10_000
 
 
 class Line(Protocol):
@@ -196,7 +195,7 @@ class Switchboard:
 
     def _ask(self, asked: _Asked) -> None:
         home = self._home(asked.question.call_sid, asked.asker)
-        if home is asked.asker or len(self._asked) >= QUESTIONS_MAX:
+        if home is asked.asker:
             asked.asker.line.send(Yours(asked.question.id))
             return
         asked.home = home.serial
@@ -219,7 +218,7 @@ class Switchboard:
 
     async def inquire(self, what: Literal["metrics", "calls", "readiness"]) -> list[tuple[Member, Told]]:
         """What each worker that answers in time says, by their places. If cancelled: no effect."""
-        asked = {serial for serial, member in self.members.items() if member.ready.is_set()}
+        asked = {member.serial for member in self.ready if not member.silent}
         if not asked:
             return []
         number = self._id()
