@@ -12,11 +12,9 @@ from callrt.cli.main import main
 from callrt.testing.carrier import Drop
 from callrt.testing.model_faults import Fault, Trigger
 from callrt.testing.sim.case import Ask, Caller, Case, Kill, Pause
-from callrt.testing.sim.chaos import percentile
 from callrt.testing.sim.coverage import unreached
 from callrt.testing.sim.profiles import load_profile, profile_names
 from callrt.testing.sim.runner import run
-from callrt.testing.sim.scenario import load_scenarios
 from callrt.testing.sim.shrink import as_test, shrink, source
 
 BIG = Case(
@@ -91,15 +89,6 @@ def test_coverage_names_what_was_not_reached() -> None:
     assert "model_lost × idle" not in unreached({("model_lost", "idle"): 1})
 
 
-def test_percentile_of_nothing_is_nothing() -> None:
-    assert percentile([], 0.99) == 0.0
-    assert percentile([1.0, 2.0, 3.0], 0.5) == 2.0
-    assert percentile([1.0, 2.0, 3.0], 0.99) == 3.0
-
-
-# -- the commands -------------------------------------------------------------------------------------------
-
-
 def test_sim_prints_digest_faults_and_guarantees(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sim", "--seed", "3", "--calls", "2", "--faults", "carrier", "--workers", "1"]) == 0
     out = capsys.readouterr().out
@@ -155,15 +144,3 @@ def _result() -> Any:
     from callrt.testing.sim.runner import CallResult
 
     return CallResult(0, "", 0.0, "", (), (), {}, ())
-
-
-def test_chaos_lists_its_scenarios(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["chaos", "--list"]) == 0
-    out = capsys.readouterr().out
-    for name in load_scenarios():
-        assert name in out
-
-
-def test_chaos_names_the_nearest_scenario(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["chaos", "--scenario", "proces_killed"]) == 2
-    assert 'did you mean "process_killed"?' in capsys.readouterr().err

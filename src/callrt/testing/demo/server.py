@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -65,6 +66,8 @@ class Server:
     port: int = 0
     admin_port: int = 0
     process: trio.Process | None = None
+    environment: Mapping[str, str] = {}
+    """For its processes, beside our own."""
     processes: int = 0
     """How many have been started."""
     idle_files: int | None = None
@@ -117,7 +120,7 @@ class Server:
     async def start(self) -> None:
         """Returns when it listens. Raises CallrtError with its own last words. If cancelled: it is killed."""
         command = [sys.executable, "-m", "callrt", "serve", "--config", str(self.config)]
-        env = {**os.environ, "DEMO_TEXT_MESSAGES": "hang" if self.hung_tool else "send"}
+        env = {**os.environ, **self.environment, "DEMO_TEXT_MESSAGES": "hang" if self.hung_tool else "send"}
         with (self.folder / "log.txt").open("ab") as log:
             process = await trio.lowlevel.open_process(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=env
