@@ -12,6 +12,7 @@ Threads of a process share the generator: one simulation per process at a time.
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,13 @@ _GENERATOR = "_r"
 
 class DeterminismBroken(RuntimeError):
     """Trio has changed: seeded runs are not repeatable any more."""
+
+
+def next_step() -> float:
+    """Clock time at which Trio has something to do, -inf when a task can run. For clocks that are asked between two
+    rounds."""
+    runner = _run.GLOBAL_RUN_CONTEXT.runner
+    return -math.inf if runner.runq else runner.deadlines.next_deadline()
 
 
 def guard() -> None:

@@ -21,7 +21,17 @@ from collections.abc import Mapping
 from callrt.testing.carrier_call import PhoneCall
 from callrt.testing.carrier_caller import CallOver, Line, Script, say_nothing
 from callrt.testing.carrier_media import Connect
-from callrt.testing.carrier_plan import Alert, CallPlan, Drop, Habits, Human, Speak, WebhookRecord
+from callrt.testing.carrier_plan import (
+    Alert,
+    CallPlan,
+    Drop,
+    Habits,
+    Human,
+    KeepTime,
+    Speak,
+    WebhookRecord,
+    by_the_clock,
+)
 from callrt.testing.carrier_rest import Answer, RestInterface
 from callrt.testing.carrier_stream import StreamBehaviour, WireEvent
 from callrt.testing.carrier_webhooks import Request
@@ -58,10 +68,12 @@ class Carrier:
         auth_token: str = "0123456789abcdef0123456789abcdef",
         speak: Speak | None = None,
         seed: int | str = 0,
+        keep_time: KeepTime = by_the_clock,
     ) -> None:
         """
         :param voice_url: the app's voice webhook, e.g. ``http://127.0.0.1:8080/twilio/voice``.
         :param speak: the voice of ``<Say>``; beeps if None.
+        :param keep_time: the clock of its calls; a world's network has one that costs nothing.
         """
         self.voice_url = voice_url
         self.account_sid = account_sid
@@ -72,6 +84,7 @@ class Carrier:
         self._connect = connect
         self._speak = speak or (lambda text, language: beeps(text))
         self._rng = random.Random(seed)
+        self._keep_time = keep_time
 
     def place(
         self,
@@ -109,7 +122,7 @@ class Carrier:
             status_url=status_url,
         )
         rng = random.Random(self._rng.getrandbits(64))
-        call = PhoneCall(plan, self._request, self._connect, self._speak, rng)
+        call = PhoneCall(plan, self._request, self._connect, self._speak, rng, self._keep_time)
         self.calls[call.call_sid] = call
         return call
 

@@ -26,8 +26,10 @@ from callrt.testing.carrier_plan import (
     DialRecord,
     Drop,
     DropKind,
+    KeepTime,
     Speak,
     WebhookRecord,
+    by_the_clock,
 )
 from callrt.testing.carrier_signing import sign
 from callrt.testing.carrier_stream import TICK_SECONDS, MediaStream, WireEvent
@@ -64,7 +66,13 @@ class PhoneCall:
     """Placed and carried to its end by :meth:`run`; what happened can be read at any time."""
 
     def __init__(
-        self, plan: CallPlan, request: Request, connect: Connect, speak: Speak, rng: random.Random
+        self,
+        plan: CallPlan,
+        request: Request,
+        connect: Connect,
+        speak: Speak,
+        rng: random.Random,
+        keep_time: KeepTime = by_the_clock,
     ) -> None:
         self.plan = plan
         self.status = "queued"
@@ -85,6 +93,7 @@ class PhoneCall:
         self._connect = connect
         self._speak = speak
         self._rng = rng
+        self._metronome = keep_time
         self._webhooks = Webhooks(request, plan.auth_token, plan.habits, self._requested)
         self._drops = list(plan.drops)
         self._stream: LiveStream | None = None
@@ -278,13 +287,13 @@ class PhoneCall:
     async def _keep_time(self) -> None:
         began = trio.current_time()
         self.tape.started_at = began
-        while not self.over.is_set():
-            at = began + self._frames * TICK_SECONDS
-            await trio.sleep_until(at)
-            if self.over.is_set():
-                break
+        await self._metronome(began, TICK_SECONDS, self._beat)
+
+    def _beat(self, at: float) -> bool:
+        if not self.over.is_set():
             self._tick(at)
             self._frames += 1
+        return not self.over.is_set()
 
     def _tick(self, at: float) -> None:
         stream = self.stream

@@ -11,7 +11,7 @@ import trio
 
 from callrt.testing.carrier_plan import DropKind
 from callrt.testing.carrier_stream import MediaStream
-from callrt.wire.transport import Transport, TransportClosed
+from callrt.wire.transport import Transport, TransportClosed, deliver
 
 Connect = Callable[[str, Sequence[tuple[bytes, bytes]]], AbstractAsyncContextManager[Transport]]
 """Opens a client socket to an address with extra headers. Raises
@@ -134,12 +134,14 @@ class LiveStream:
     async def _read(self) -> None:
         with self._read_scope:
             try:
-                while True:
-                    message = await self._transport.receive()
-                    self.send(self.media.receive(message, trio.current_time()))
+                await deliver(self._transport, self._take)
             except TransportClosed as closed:
                 self.close_code = closed.code
                 self._end("lost" if closed.code in (None, 1006) else "peer_closed")
+
+    def _take(self, message: str | bytes) -> bool:
+        self.send(self.media.receive(message, trio.current_time()))
+        return True
 
     async def _finish(self) -> None:
         match self.ending:

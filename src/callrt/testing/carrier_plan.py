@@ -3,10 +3,11 @@ carrier."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal
 
 import attrs
+import trio
 
 from callrt.testing.carrier_caller import Script
 from callrt.testing.carrier_stream import StreamBehaviour
@@ -78,6 +79,21 @@ class Habits:
     """Numbers of inbound frames of the call (from 0) that are discarded as if the app read too slowly."""
     call_seconds_max: float = 3600.0
     """The carrier ends every call after so long."""
+
+
+KeepTime = Callable[[float, float, Callable[[float], bool]], Awaitable[None]]
+"""Of (began, interval, beat): calls ``beat`` with the time of each tick, until it returns False."""
+
+
+async def by_the_clock(began: float, interval: float, beat: Callable[[float], bool]) -> None:
+    """On absolute deadlines: a late tick does not delay the next."""
+    count = 0
+    while True:
+        at = began + count * interval
+        await trio.sleep_until(at)
+        if not beat(at):
+            return
+        count += 1
 
 
 Speak = Callable[[str, str], bytes]

@@ -281,6 +281,8 @@ class MediaStream:
         return [self._echo_now(name, now)]
 
     def _due_echoes(self, now: float) -> list[str]:
+        if not self._late:
+            return []
         due = [entry for entry in self._late if entry[0] <= now + 1e-9]
         self._late = [entry for entry in self._late if entry[0] > now + 1e-9]
         return [self._echo_now(name, now) for _, name in sorted(due, key=lambda entry: entry[0])]

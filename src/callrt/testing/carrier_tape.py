@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import wave
 from pathlib import Path
 
@@ -17,7 +18,9 @@ AUDIBLE_LEVEL = 200
 _MAGNITUDE = np.abs(mulaw_decode(bytes(range(256))).astype(np.int32))
 
 
+@functools.lru_cache(maxsize=16_384)
 def is_audible(frame: bytes) -> bool:
+    """Cached: a simulation says and hears the same frames thousands of times."""
     return frame != SILENT_FRAME and bool(
         _MAGNITUDE[np.frombuffer(frame, dtype=np.uint8)].mean() > AUDIBLE_LEVEL
     )

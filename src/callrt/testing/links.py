@@ -3,18 +3,21 @@
 A link is two one-way streams. A message waits in its sender's *backlog* until the far end's *window* has
 room (as with kernel socket buffers: a reader that is slow fills the window first, then our backlog), then
 travels for ``latency`` seconds, then can be received. Order is kept. No task and no thread runs behind a
-link, so it leaves nothing behind, and under an autojumping clock a minute of traffic takes no time.
+link, so it leaves nothing behind, and under an autojumping clock a minute of traffic takes no time. Links of a
+world belong to its :class:`~callrt.testing.network.Network`, which hands messages over without a task switch.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 
 import attrs
 import trio
 
-from callrt.wire.transport import TransportClosed, TransportStatistics
+from callrt.testing.network import SAME_INSTANT, Network
+from callrt.wire.transport import Sink, TransportClosed, TransportStatistics
 
 WINDOW_BYTES = 65_536
 """What the network holds for a reader that does not read: about the default of a Linux loopback socket."""
@@ -52,15 +55,23 @@ class _Stream:
     backlog: deque[_Parcel] = attrs.field(factory=deque)
     backlog_size: int = 0
     changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
+    network: Network | None = None
+    arrived: Callable[[], None] | None = None
+    """Called when something may have arrived: whoever takes messages as they come."""
 
     def put(self, content: str | bytes | _Ended) -> bool:
         size = _size(content)
+        fits = not self.travelling or self.travelling_bytes + size <= self.window_bytes
+        if fits and not self.backlog and not self.frozen and size <= self.backlog_bytes:
+            self._send_off(_Parcel(0.0, content, size), trio.current_time() + self.latency)
+            self.wake()
+            return True
         if self.backlog_size + size > self.backlog_bytes:
             return False
         self.backlog.append(_Parcel(math.inf, content, size))
         self.backlog_size += size
         self._advance()
-        self.changed.unpark_all()
+        self.wake()
         return True
 
     def put_end(self, end: _Ended, *, drop_backlog: bool) -> None:
@@ -69,19 +80,31 @@ class _Stream:
             self.backlog_size = 0
         self.backlog.append(_Parcel(math.inf, end, 0))
         self._advance()
-        self.changed.unpark_all()
+        self.wake()
+
+    def wake(self) -> None:
+        if self.changed:
+            self.changed.unpark_all()
+
+    def arrive(self) -> None:
+        """A parcel is due. The network calls this."""
+        if self.arrived is not None:
+            self.arrived()
+        else:
+            self.wake()
 
     def take(self) -> str | bytes | _Ended | None:
         """What has arrived, or None. An end stays where it is."""
-        if not self.travelling or self.travelling[0].due > trio.current_time():
+        if not self.travelling or self.travelling[0].due > trio.current_time() + SAME_INSTANT:
             return None
         parcel = self.travelling[0]
         if isinstance(parcel.content, _Ended):
             return parcel.content
         self.travelling.popleft()
         self.travelling_bytes -= parcel.size
-        self._advance()
-        self.changed.unpark_all()
+        if self.backlog:
+            self._advance()
+        self.wake()
         return parcel.content
 
     def next_due(self) -> float:
@@ -91,12 +114,12 @@ class _Stream:
         self.frozen = frozen
         now = trio.current_time()
         for parcel in self.travelling:
-            if frozen and parcel.due > now:
+            if frozen and parcel.due > now + SAME_INSTANT:
                 parcel.due = math.inf
             elif not frozen and parcel.due == math.inf:
-                parcel.due = now + self.latency
+                self._expect(parcel, now + self.latency)
         self._advance()
-        self.changed.unpark_all()
+        self.wake()
 
     def _advance(self) -> None:
         # A message larger than the window still goes through, alone.
@@ -108,9 +131,17 @@ class _Stream:
         ):
             parcel = self.backlog.popleft()
             self.backlog_size -= parcel.size
-            parcel.due = due
-            self.travelling.append(parcel)
-            self.travelling_bytes += parcel.size
+            self._send_off(parcel, due)
+
+    def _send_off(self, parcel: _Parcel, due: float) -> None:
+        self.travelling.append(parcel)
+        self.travelling_bytes += parcel.size
+        self._expect(parcel, due)
+
+    def _expect(self, parcel: _Parcel, due: float) -> None:
+        parcel.due = due
+        if self.network is not None:
+            self.network.expect(due, self.arrive)
 
 
 def _size(content: str | bytes | _Ended) -> int:
@@ -135,6 +166,11 @@ class MemoryTransport:
     pong_delay: float = 0.0
     """Seconds by which this end is late in answering the other's pings."""
     _peer: MemoryTransport | None = None
+    _sink: Sink | None = None
+    _enough: bool = False
+    """The sink wants no more, or there is no more."""
+    _failure: Exception | None = None
+    _settled: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
 
     # -- Transport ------------------------------------------------------------------------------------
 
@@ -152,7 +188,7 @@ class MemoryTransport:
             # Fifty messages a second and call: each scope and each task switch less is felt in a simulation.
             while message is None:
                 due = self._inbound.next_due()
-                if due == math.inf:
+                if due == math.inf or self._inbound.network is not None:
                     await self._inbound.changed.park()
                 else:
                     with trio.move_on_at(due):
@@ -161,6 +197,44 @@ class MemoryTransport:
             return message
         finally:
             self._reading = False
+
+    async def deliver(self, sink: Sink) -> None:
+        """Every message to ``sink`` until it returns False; see :func:`callrt.wire.transport.deliver`."""
+        if self._inbound.network is None:
+            while sink(await self.receive()):
+                pass
+            return
+        if self._reading:
+            raise trio.BusyResourceError("another task is receiving from this link")
+        self._reading = True
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._sink, self._enough, self._failure = sink, False, None
+            self._pour()
+            if self._enough:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            else:
+                self._inbound.arrived = self._pour
+            while not self._enough:
+                await self._settled.park()
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            self._inbound.arrived = self._sink = self._failure = None
+            self._reading = False
+
+    def _pour(self) -> None:
+        sink = self._sink
+        try:
+            while sink is not None and not self._enough:
+                message = self._poll()
+                if message is None:
+                    return
+                if not sink(message):
+                    self._failure, self._enough = None, True
+        except Exception as error:  # the reader's business, not that of whoever has sent the message
+            self._failure, self._enough = error, True
+        self._settled.unpark_all()
 
     def receive_nowait(self) -> str | bytes:
         """The next message that has arrived; :class:`trio.WouldBlock` if none."""
@@ -251,7 +325,9 @@ class MemoryTransport:
     def peer_has_ended(self) -> bool:
         """True when the other end's close or reset has arrived here, read or not."""
         last = self._inbound.travelling[-1] if self._inbound.travelling else None
-        return last is not None and isinstance(last.content, _Ended) and last.due <= trio.current_time()
+        if last is None or not isinstance(last.content, _Ended):
+            return False
+        return last.due <= trio.current_time() + SAME_INSTANT
 
     # -- inside ---------------------------------------------------------------------------------------
 
@@ -273,8 +349,11 @@ class MemoryTransport:
 
     def _end(self, end: TransportClosed) -> None:
         self._ended = end
-        self._inbound.changed.unpark_all()
-        self._outbound.changed.unpark_all()
+        if self._inbound.arrived is not None and not self._enough:
+            self._failure, self._enough = self._closed(), True
+            self._settled.unpark_all()
+        self._inbound.wake()
+        self._outbound.wake()
 
     def _reset(self) -> None:
         already_under_way = self._outbound.travelling and isinstance(
@@ -290,14 +369,16 @@ def memory_link(
     backlog_bytes: int = 1_000_000,
     far_backlog_bytes: int | None = None,
     window_bytes: int = WINDOW_BYTES,
+    network: Network | None = None,
 ) -> tuple[MemoryTransport, MemoryTransport]:
     """The two ends of a new link. ``latency`` in seconds, each way; ``backlog_bytes`` bounds what each end
     accepts beyond the ``window_bytes`` that the network holds; the second end may have another bound,
-    ``far_backlog_bytes``. Must be called, and used, inside one Trio run."""
+    ``far_backlog_bytes``. ``network`` must be running. Must be called, and used, inside one Trio run."""
     if latency < 0 or backlog_bytes < 1 or window_bytes < 1:
         raise ValueError("latency must not be negative; backlog_bytes and window_bytes must be at least 1")
-    there = _Stream(latency, window_bytes, backlog_bytes)
-    back = _Stream(latency, window_bytes, backlog_bytes if far_backlog_bytes is None else far_backlog_bytes)
+    there = _Stream(latency, window_bytes, backlog_bytes, network=network)
+    far = backlog_bytes if far_backlog_bytes is None else far_backlog_bytes
+    back = _Stream(latency, window_bytes, far, network=network)
     left = MemoryTransport(inbound=back, outbound=there)
     right = MemoryTransport(inbound=there, outbound=back)
     left._peer, right._peer = right, left

@@ -190,8 +190,12 @@ class FaultPlan:
     def due(self, moment: str, connection: int, at: float, **situation: Any) -> list[Fault]:
         """The faults whose point this is, marked as fired. ``situation``: reply, event, count, audio_ms,
         seconds, as the moment needs them."""
-        found = []
+        found: list[Fault] = []
+        if not self.faults:
+            return found
         for index, fault in enumerate(self.faults):
+            if moment == "event" and fault.at.event != situation["event"]:
+                continue  # the common case, asked for every frame
             if not self._is_open(index, moment, connection, situation.get("reply")):
                 continue
             trigger = fault.at

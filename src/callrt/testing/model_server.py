@@ -31,11 +31,12 @@ from callrt.testing.model_script import load_script
 from callrt.testing.model_session import ModelSession
 from callrt.testing.model_sockets import CuttableStream, SocketEnd
 from callrt.testing.model_voice import BeepVoice, SpokenVoice
+from callrt.testing.network import Network
 from callrt.testing.speech import SpeechUnavailable, synthesize
 from callrt.wire.connection import WebSocketTransport
 from callrt.wire.limits import SocketLimits
 from callrt.wire.streams import TappedStream
-from callrt.wire.transport import Transport, TransportClosed
+from callrt.wire.transport import Transport, TransportClosed, deliver
 from callrt.wire.websocket import UpgradeRefused
 
 PATH = "/v1/realtime"
@@ -176,7 +177,13 @@ class EmulatedModel:
 
     @asynccontextmanager
     async def open_link(
-        self, url: str, headers: Headers = (), *, latency: float = 0.0, backlog_bytes: int = 1_000_000
+        self,
+        url: str,
+        headers: Headers = (),
+        *,
+        latency: float = 0.0,
+        backlog_bytes: int = 1_000_000,
+        network: Network | None = None,
     ) -> AsyncIterator[MemoryTransport]:
         """As ``callrt.wire.websocket.open_client``, over a memory link. Raises UpgradeRefused.
 
@@ -191,7 +198,7 @@ class EmulatedModel:
             self.report(self.connections, f"refused: {admission.status}")
             raise UpgradeRefused(admission.status, admission.retry_after)
         client, service = memory_link(
-            latency=latency, backlog_bytes=backlog_bytes, far_backlog_bytes=BACKLOG_BYTES
+            latency=latency, backlog_bytes=backlog_bytes, far_backlog_bytes=BACKLOG_BYTES, network=network
         )
         error: BaseException
         try:
@@ -265,13 +272,25 @@ class EmulatedModel:
 async def run_session(transport: Transport, session: ModelSession) -> None:
     """Drive ``session`` over ``transport`` until one of them ends. If cancelled: nothing is closed."""
     outs = session.start(trio.current_time())
+    scope = trio.CancelScope()
+
+    def take(message: str | bytes) -> bool:
+        nonlocal outs
+        outs = session.receive(message, trio.current_time())
+        while outs and isinstance(outs[0], Send) and transport.send_nowait(outs[0].message):
+            del outs[0]
+        due = session.next_due()
+        if due != scope.deadline:
+            scope.deadline = due
+        return not outs and not session.is_over
+
     try:
         while await _carry_out(transport, session, outs):
-            message: str | bytes | None = None
-            with trio.move_on_at(session.next_due()):
-                message = await transport.receive()
-            now = trio.current_time()
-            outs = session.advance(now) if message is None else session.receive(message, now)
+            outs = []
+            with trio.CancelScope(deadline=session.next_due()) as scope:
+                await deliver(transport, take)
+            if not outs:
+                outs = session.advance(trio.current_time())
     except TransportClosed as closed:
         session.hang_up(closed.code, closed.reason, trio.current_time())
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 from typing import Any
 
 import attrs
@@ -24,6 +25,10 @@ from callrt.testing.model_vad import Detection, Ear, Samples, Started, Stopped, 
 
 APPEND_LIMIT = 15 * 1024 * 1024
 COMMIT_MS_MIN = 100
+APPEND = "input_audio_buffer.append"
+FRAME_CHARS = 400
+"""An append of 20 ms is shorter."""
+_APPEND = f'{{"type":"{APPEND}"'
 
 
 @attrs.define(eq=False)
@@ -65,6 +70,13 @@ class ModelSession(RepliesHalf):
     # -- client events --------------------------------------------------------------------------------
 
     def _handle(self, message: str | bytes) -> None:
+        if isinstance(message, str) and len(message) < FRAME_CHARS and message.startswith(_APPEND):
+            frame = _frame(message)
+            if frame is not None:
+                self.told.append(Told(self.now, frame[0]))
+                self._hear(frame[1])
+                self._count(APPEND)
+                return
         event: Any = None
         try:
             event = _parse(message)
@@ -108,10 +120,7 @@ class ModelSession(RepliesHalf):
             )
 
     def _remember(self, kind: str, event: dict[str, Any]) -> None:
-        if kind == "input_audio_buffer.append":
-            encoded = event["audio"]
-            event = {**event, "audio": len(encoded) * 3 // 4 - encoded[-2:].count("=")}
-        self.told.append(Told(self.now, event))
+        self.told.append(Told(self.now, _without_audio(event) if kind == APPEND else event))
 
     def _on_update(self, event: dict[str, Any]) -> None:
         before = self.session["audio"]["input"]
@@ -131,7 +140,9 @@ class ModelSession(RepliesHalf):
     def _on_append(self, event: dict[str, Any]) -> None:
         if len(event["audio"]) * 3 // 4 > APPEND_LIMIT:
             raise Rejected("invalid_value", "Audio is larger than 15 MiB.", "audio")
-        data = _decode_audio(event["audio"], "audio")
+        self._hear(_decode_audio(event["audio"], "audio"))
+
+    def _hear(self, data: bytes) -> None:
         self.appended_bytes += len(data)
         for found in self.ear.append(data):
             if isinstance(found, Started):
@@ -363,6 +374,24 @@ def _parse(message: str | bytes) -> Any:
         return msgspec.json.decode(message)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Rejected("invalid_json", "The message is not valid JSON.") from error
+
+
+@functools.lru_cache(maxsize=8192)
+def _frame(message: str) -> tuple[dict[str, Any], bytes] | None:
+    """A frame's append, checked like any other: as it is remembered, and its audio. None if it is none. Cached: it
+    comes fifty times a second, and is mostly silence."""
+    try:
+        event = _parse(message)
+        if check_client_event(event) != APPEND:
+            return None
+        return _without_audio(event), _decode_audio(event["audio"], "audio")
+    except Rejected:
+        return None
+
+
+def _without_audio(event: dict[str, Any]) -> dict[str, Any]:
+    encoded = event["audio"]
+    return {**event, "audio": len(encoded) * 3 // 4 - encoded[-2:].count("=")}
 
 
 def _decode_audio(encoded: str, param: str) -> bytes:

@@ -121,6 +121,7 @@ def synthesize_pcm(
     return mulaw_decode(synthesize(text, voice, rate, pitch))
 
 
+@functools.lru_cache(maxsize=512)
 def beeps(text: str, seed: int = 0) -> bytes:
     """A stand-in for speech that needs no synthesiser: a buzz per word, 60 ms per character, 60 ms between
     words.

@@ -29,6 +29,7 @@ from callrt.service.metrics import Metrics
 from callrt.telephony.urls import Urls
 from callrt.testing.carrier import Carrier
 from callrt.testing.model_server import EmulatedModel
+from callrt.testing.network import Network
 from callrt.testing.world_process import ACCOUNT, MODEL, TOKEN, Process, Surroundings
 from callrt.wire.transport import Transport
 
@@ -62,9 +63,11 @@ class World:
     metrics: Metrics = attrs.field(factory=Metrics)
     urls: Urls = attrs.field(factory=lambda: Urls("https://calls.example.org"))
     processes: list[Process] = attrs.field(factory=list)
+    network: Network = attrs.field(init=False)
     carrier: Carrier = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.network = Network(self.rng("network"))
         self.carrier = Carrier(
             self.urls.voice,
             self._request,
@@ -72,6 +75,7 @@ class World:
             account_sid=ACCOUNT,
             auth_token=TOKEN,
             seed=self.seed,
+            keep_time=self.network.keep_time,
         )
 
     # -- processes ----------------------------------------------------------------------------------------
@@ -86,6 +90,7 @@ class World:
             tools=self.tools,
             urls=self.urls,
             latency=self.latency,
+            network=self.network,
             now=self.now,
             rng=self.rng,
             observe=self.observe,
@@ -188,6 +193,7 @@ async def open_world(
             nursery,
             recordings=recordings,
         )
+        nursery.start_soon(world.network.run)
         await world.boot()
         yield world
         with trio.move_on_after(SETTLE_SECONDS):

@@ -41,6 +41,7 @@ from callrt.telephony.rest import TwilioRest
 from callrt.telephony.urls import Urls
 from callrt.testing.links import memory_link
 from callrt.testing.model_server import EmulatedModel
+from callrt.testing.network import Network
 from callrt.wire.transport import Transport
 from callrt.wire.websocket import ConnectFailed, UpgradeRefused
 
@@ -84,10 +85,10 @@ class MortalStore:
     def list_peers(self) -> list[Peer]:
         return self.disk.list_peers()
 
-    def close(self) -> None:
     def is_gone(self, process: str) -> bool:
         return self.disk.is_gone(process)
 
+    def close(self) -> None:
         """The disk outlives its processes."""
 
 
@@ -102,6 +103,7 @@ class Surroundings:
     tools: Mapping[str, ToolPort]
     urls: Urls
     latency: float
+    network: Network
     now: Callable[[], float]
     rng: Callable[[str], random.Random]
     observe: Callable[[Fact], None]
@@ -206,10 +208,10 @@ class Process:
         """kill -9, at this instant. No checkpoint."""
         self.up = False
         self.store.dead = True
-        for transport in list(self._open.values()):
-            transport.abort()
         if isinstance(self.around.disk, MemoryStore):
             self.around.disk.bury(self.journal.process)
+        for transport in list(self._open.values()):
+            transport.abort()
         self._open.clear()
         self._scope.cancel()
 
@@ -241,7 +243,7 @@ class Process:
         if isinstance(claim, str):
             self.around.observe(facts.BadInput("upgrade", claim))
             raise UpgradeRefused(403, None)
-        ours, theirs = memory_link(latency=self.around.latency)
+        ours, theirs = memory_link(latency=self.around.latency, network=self.around.network)
         self._sockets.start_soon(self._attend, theirs, *claim)
         try:
             yield ours
@@ -256,7 +258,10 @@ class Process:
     @asynccontextmanager
     async def _connect_model(self, model: ModelSettings) -> AsyncIterator[Transport]:
         target, headers = request_url(model.url, model.model), request_headers(model.api_key)
-        async with self.around.model.open_link(target, headers, latency=self.around.latency) as transport:
+        around = self.around
+        async with around.model.open_link(
+            target, headers, latency=around.latency, network=around.network
+        ) as transport:
             with self._mine(transport):
                 yield transport
 

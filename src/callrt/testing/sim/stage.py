@@ -15,13 +15,14 @@ import callrt.actors.call as call_module
 from callrt.policy.settings import AgentSettings, Resilience
 from callrt.protocol.faults import FaultKind
 from callrt.protocol.records import Entry, ModelSessionOpened
-from callrt.supervision.determinism import simulate
+from callrt.supervision.determinism import seeded
 from callrt.testing.carrier import Drop, Habits, Human, PhoneCall, StreamBehaviour
 from callrt.testing.links import MemoryTransport
 from callrt.testing.model_core import ModelOptions
 from callrt.testing.model_faults import Fault, FaultPlan
 from callrt.testing.model_server import EmulatedModel
 from callrt.testing.model_session import ModelSession
+from callrt.testing.network import JumpClock
 from callrt.testing.sim import case as sim
 from callrt.testing.sim import cast
 from callrt.testing.sim.case import Case
@@ -37,6 +38,8 @@ SECONDS_MAX = 900.0
 STEPS_MAX = 3_000_000
 SETTLE_SECONDS = 40.0
 """After the call: for what it left to be put away. Longer than any shutdown time of its parts."""
+MOMENT = 0.001
+"""For all that is due now to be done."""
 BAD: dict[str, str | bytes] = {
     "not_json": '{"event":"media",',
     "binary": b"\x00\x01\x02",
@@ -55,8 +58,8 @@ def play(case: Case, *instruments: trio.abc.Instrument) -> History:
     gc.collect()
     gc.disable()  # a finaliser that runs at another time is another schedule
     try:
-        with stage.crashes():
-            return simulate(stage.run, seed=case.seed, instruments=[limit, *instruments])
+        with stage.crashes(), seeded(case.seed):
+            return trio.run(stage.run, clock=JumpClock(), instruments=[limit, *instruments])
     finally:
         gc.enable()
 
@@ -116,7 +119,7 @@ class _Stage:
             latency=case.latency,
         ) as self.world:
             self.booted.append(trio.current_time())
-            await trio.testing.wait_all_tasks_blocked()
+            await trio.sleep(MOMENT)
             before = trio.lowlevel.current_statistics().tasks_living
             self.call = self._place()
             self.person.call = self.call
@@ -160,7 +163,6 @@ class _Stage:
             while any(process.up and process.desk.live_calls for process in self.world.processes):
                 await trio.sleep(0.1)
         await trio.sleep(5.0)  # the last answers, callbacks and flushes
-        await trio.testing.wait_all_tasks_blocked()
         calls = sum(process.desk.live_calls for process in self.world.processes if process.up)
         # A second process has the same tasks that the first one had before the call.
         dead = [p for p in self.world.processes if not p.up]
