@@ -61,9 +61,9 @@ class Served:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command(folder, *arguments), stdout=subprocess.PIPE, stderr=log)
         assert self.process.stdout is not None
-        line = self.process.stdout.readline().decode()
-        assert line.startswith("listening on "), self.log.read_text()
-        self.public, self.admin = (int(port) for port in re.findall(r":(\d+) ", line))
+        self.line = self.process.stdout.readline().decode()
+        assert self.line.startswith("listening on "), self.log.read_text()
+        self.public, self.admin = (int(port) for port in re.findall(r":(\d+) ", self.line))
 
     def get(self, port: int, path: str) -> httpx.Response:
         return httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False)
@@ -129,9 +129,10 @@ def test_draining_declines_new_calls_and_the_second_signal_ends_at_once(served: 
     assert time.monotonic() - begun < 2
 
 
-def test_taken_port_is_exit_1_in_one_sentence(served: Served, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_taken_port_is_exit_1_in_one_sentence(workers: str, served: Served, tmp_path: Path) -> None:
     ended = subprocess.run(
-        command(tmp_path, "--port", str(served.public)),
+        command(tmp_path, "--port", str(served.public), "--workers", workers),
         capture_output=True,
         text=True,
         timeout=30,
@@ -153,6 +154,58 @@ def test_log_holds_no_secret_and_no_number(served: Served) -> None:
     assert "draining" in log
     for hidden in (TOKEN, "sk-none", "5550100001", "Traceback"):
         assert hidden not in log
+
+
+def test_workers_serve_one_port_and_the_second_signal_ends_them_all_at_once(tmp_path: Path) -> None:
+    served = Served(tmp_path, "--workers", "2")
+    try:
+        assert served.line.endswith(", 2 workers\n")
+        workers = [each["pid"] for each in served.get(served.admin, "/workers").json()["workers"]]
+        assert len(workers) == 2
+        assert "<Stream" in served.place_call().text
+        assert "callrt_calls_live 1.0" in served.get(served.admin, "/metrics").text
+        assert [call["call_sid"] for call in served.get(served.admin, "/calls").json()["calls"]] == ["CA7"]
+        assert [served.get(port, "/readyz").status_code for port in (served.public, served.admin)] == [
+            200,
+            200,
+        ]
+        assert served.get(served.public, "/metrics").status_code == 404
+        served.signal(signal.SIGTERM)
+        wait_until_draining(served)
+        begun = time.monotonic()
+        served.signal(signal.SIGTERM)
+        assert served.end() == 1
+        assert time.monotonic() - begun < 2
+        assert not [pid for pid in workers if Path(f"/proc/{pid}").exists() and not is_dead(pid)]
+        log = served.log.read_text()
+        assert "worker=1" in log
+        assert "worker=2" in log
+        for hidden in (TOKEN, "sk-none", "5550100001", "Traceback"):
+            assert hidden not in log
+    finally:
+        served.process.kill()
+        served.process.wait()
+        assert served.process.stdout is not None
+        served.process.stdout.close()
+
+
+def is_dead(pid: int) -> bool:
+    """Killed, though nobody may have asked yet how."""
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{pid}/stat").exists() and ") Z " not in Path(f"/proc/{pid}/stat").read_text():
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "two", "1000"])
+def test_wrong_number_of_workers_is_exit_2(workers: str, tmp_path: Path) -> None:
+    (tmp_path / "callrt.toml").write_text(CONFIG)
+    ended = subprocess.run(
+        command(tmp_path, f"--workers={workers}"), capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ended.returncode == 2
+    assert "--workers: must be a number from 1 to 128" in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from callrt.service.running import each_signal, longest_drain, watched
 from callrt.service.sockets import Door, address_of, open_listeners, shown
 from callrt.service.workers.admin import admin_router
 from callrt.service.workers.channel import ChannelClosed
-from callrt.service.workers.messages import Drain, Order, StepBack
+from callrt.service.workers.messages import Drain, Order, Ready, StepBack
 from callrt.service.workers.process import COMMAND, WorkerDied, WorkerProcess
 from callrt.service.workers.switchboard import TICK_SECONDS, Member, Switchboard
 from callrt.supervision import (
@@ -164,6 +164,7 @@ class Fleet:
         worker = await WorkerProcess.spawn(self._listening, self._environ, self._command)
         member = self.switchboard.joined(order.number, worker.channel)
         self._processes[member.serial] = worker
+        self._change()
         log.info("worker started", extra={"worker": order.number})
         try:
             async with trio.open_nursery() as nursery:
@@ -202,7 +203,7 @@ class Fleet:
             while True:
                 message, descriptor = await worker.channel.receive()
                 self.switchboard.hear(member, message, descriptor)
-                if member.ready.is_set() and not self._ready:
+                if isinstance(message, Ready):
                     self._change()
         except ChannelClosed:
             # Dead, or about to be: it can be asked nothing any more, and is to know it.
