@@ -53,6 +53,14 @@ async def test_call_that_ended_while_nobody_was_there_gets_its_outcome(autojump_
     assert state.ended_at is not None
 
 
+async def test_end_that_nobody_else_wrote_is_counted(autojump_clock: Any) -> None:
+    """``callrt_calls_total`` knows it; no process has one call less for it."""
+    world, _, state = await swept(hang_up_at=0.0)
+    counted = world.metrics.registry.get_sample_value("callrt_calls_total", {"outcome": "caller_hung_up"})
+    assert counted == 1
+    assert [fact.outcome for fact in world.of(facts.CallSettled)] == [state.outcome]
+
+
 async def test_call_whose_carrier_forgot_it_is_lost(autojump_clock: Any) -> None:
     model = EmulatedModel(script())
     async with open_world(model, agent=AGENT) as world:

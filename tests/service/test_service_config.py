@@ -257,6 +257,15 @@ def test_comfort_folder_is_beside_the_file(tmp_path: Path) -> None:
     assert settings.comfort_folder == tmp_path / "lines"
 
 
+def test_journal_keeps_calls_for_as_many_days_as_it_is_told(tmp_path: Path) -> None:
+    assert load_settings(write(tmp_path, SMALLEST), ENV).journal_keep_days == 400
+    assert (
+        load_settings(write(tmp_path, SMALLEST + "[journal]\nkeep_days = 30\n"), ENV).journal_keep_days == 30
+    )
+    with pytest.raises(ConfigError, match=r"\[journal\] keep_days: must be between 1 and 36500"):
+        load_settings(write(tmp_path, SMALLEST + "[journal]\nkeep_days = 0\n"), ENV)
+
+
 def test_journal_alone_needs_no_credentials(tmp_path: Path) -> None:
     assert load_journal_settings(write(tmp_path, SMALLEST), {}) == (tmp_path, "sqlite:///callrt.db")
 

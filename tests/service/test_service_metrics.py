@@ -17,6 +17,7 @@ MOVES: list[tuple[facts.Fact, str, dict[str, str], float]] = [
     (facts.CallEnded("completed"), "callrt_calls_total", {"outcome": "completed"}, 1),
     (facts.CallEnded("completed"), "callrt_calls_live", {}, -1),
     (facts.CallReleased(), "callrt_calls_live", {}, -1),
+    (facts.CallSettled("carrier_lost"), "callrt_calls_total", {"outcome": "carrier_lost"}, 1),
     (
         facts.ActorRestarted("model", "stall"),
         "callrt_actor_restarts_total",

@@ -8,7 +8,7 @@ it from memory, any other one from the journal.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,12 +16,11 @@ import attrs
 import trio
 
 from callrt.actors.answers import after_dial, after_end, pause_before
+from callrt.actors.attendants import Attendants
 from callrt.actors.call import Call
-from callrt.actors.leases import LeaseWatch
 from callrt.actors.line import Stream
-from callrt.actors.peers import BEAT_SECONDS, Peers
+from callrt.actors.peers import BEAT_SECONDS
 from callrt.actors.ports import CallPlan, CallPorts, CarrierCodec
-from callrt.actors.sweeper import Sweeper
 from callrt.actors.tool_runner import ToolPort
 from callrt.comfort.sentences import sentence
 from callrt.journal.errors import JournalUnavailable, StreamRefused
@@ -32,7 +31,7 @@ from callrt.protocol.carriers.calls import IncomingCall
 from callrt.protocol.carriers.documents import ConnectStream, Document, Nothing, SayAndHangUp, Whisper
 from callrt.protocol.carriers.events import StreamStarted
 from callrt.protocol.records import CallAccepted, Entry, StreamOffered, TransferFailed
-from callrt.supervision import Backoff, ChildSpec, DynamicSupervisor, Supervisor
+from callrt.supervision import ChildSpec, DynamicSupervisor
 from callrt.wire.transport import Transport
 
 TERMINAL = frozenset(("completed", "busy", "failed", "no-answer", "canceled"))
@@ -62,7 +61,10 @@ class Desk:
         ports: CallPorts,
         agents: Mapping[str, AgentDesk],
         agent_for: Callable[[str], str],
+        *,
+        keep_seconds: float = math.inf,
     ) -> None:
+        """``keep_seconds``: how long the journal keeps ended calls."""
         self._ports = ports
         self._agents = dict(agents)
         self._agent_for = agent_for
@@ -74,46 +76,20 @@ class Desk:
         self._supervisor = DynamicSupervisor(
             max_restarts=10, period=1.0, name="calls", rng=ports.rng("calls")
         )
-        self.peers = Peers(ports.journal)
-        self.leases = LeaseWatch(ports.journal, lambda: list(self._calls.values()))
-        self.sweeper = Sweeper(
-            ports.journal,
-            ports.rest,
-            self.peers,
-            next(iter(self._agents.values())).plan.resilience,
-            here=self._calls.__contains__,
-            now=ports.now,
-            report=ports.report,
-        )
+        resilience = next(iter(self._agents.values())).plan.resilience
+        self._attendants = Attendants(ports, resilience, self._calls, keep_seconds=keep_seconds)
+        self.peers = self._attendants.peers
 
     # -- running ------------------------------------------------------------------------------------------
 
     async def run(self, ctx: Any = None, *, task_status: trio.TaskStatus[Desk]) -> None:
         """Start function: the supervisor of all calls. If cancelled: each call is released, not ended."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._ports.pulse.run)
-            nursery.start_soon(self._attend, ctx)
+            nursery.start_soon(self._attendants.run, ctx)
             async with trio.open_nursery() as calls:
                 await calls.start(partial(self._supervisor.run, ctx))
                 task_status.started(self)
             nursery.cancel_scope.cancel()
-
-    async def _attend(self, ctx: Any) -> None:
-        """What looks after calls that are not here. Its failures cost no call that is."""
-        again = Backoff(min=1.0, cap=60.0)
-        attendants = Supervisor(
-            [
-                ChildSpec("peers", partial(_start, self.peers.run), backoff=again),
-                ChildSpec("leases", partial(_start, self.leases.run), backoff=again),
-                ChildSpec("sweeper", partial(_start, self.sweeper.run), backoff=again),
-            ],
-            strategy="one_for_one",
-            max_restarts=60,
-            period=60.0,
-            name="attendants",
-            rng=self._ports.rng("attendants"),
-        )
-        await attendants.run(ctx)
 
     def lease_lost(self, call_sid: str, epoch: int) -> None:
         """Another process has taken a call over: here it falls silent."""
@@ -395,8 +371,3 @@ class Desk:
         for sid in [sid for sid, lock in self._locks.items() if not lock.locked() and sid != call_sid]:
             del self._locks[sid]
         return self._locks.setdefault(call_sid, trio.Lock())
-
-
-async def _start(run: Callable[[], Awaitable[None]], ctx: Any, *, task_status: trio.TaskStatus[None]) -> None:
-    task_status.started()
-    await run()

@@ -20,6 +20,7 @@ from callrt.actors.log import JournalPort
 from callrt.actors.peers import Peers
 from callrt.actors.ports import CarrierRest
 from callrt.journal.errors import JournalUnavailable, Overtaken
+from callrt.policy import facts
 from callrt.policy.settings import Resilience
 from callrt.protocol.call_state import CallState
 from callrt.protocol.faults import FaultKind
@@ -54,6 +55,7 @@ class Sweeper:
     now: Callable[[], float]
     """Wall time: for a call's age."""
     report: Callable[[str, str, str], None]
+    observe: Callable[[facts.Fact], None]
     _watched: dict[str, _Watched] = attrs.field(factory=dict)
 
     async def run(self) -> None:
@@ -132,6 +134,7 @@ class Sweeper:
     async def _end(self, state: CallState, outcome: str) -> None:
         await self.journal.seize(state.call_sid, CallEnded(outcome=outcome), after=state.last_number)
         self._watched.pop(state.call_sid, None)
+        self.observe(facts.CallSettled(outcome))
         self.report(state.call_sid, "warning", f"a call that nobody carried has got its end ({outcome})")
 
     async def _try(self, state: CallState, ask: Callable[[str], Awaitable[object]]) -> None:

@@ -13,7 +13,7 @@ from callrt.journal.errors import CorruptRecord, JournalUnavailable, StoreFailed
 from callrt.journal.outbox import Item
 from callrt.journal.record import RECORD_BYTES_MAX, encode_record
 from callrt.journal.reports import EntriesUnreadable, Statistics
-from callrt.journal.store import Append, Beat, Claim, Peer, Placed, Seize, Store, Touch
+from callrt.journal.store import Append, Beat, Claim, Forget, Peer, Placed, Seize, Store, Touch
 from callrt.journal.writer import Hooks, JournalLimits, Writer
 from callrt.protocol.call import CallState, apply, fold
 from callrt.protocol.records import Entry, Record
@@ -103,6 +103,11 @@ class Journal:
     async def beat(self, *, serving: bool, forget: tuple[str, ...] = ()) -> None:
         """Tell all that share the store that this process is there. Raises ``JournalUnavailable``."""
         await self._writer.submit(Beat(self.process, serving, forget))
+
+    async def forget(self, *, before: float, limit: int) -> int:
+        """Delete up to ``limit`` ended calls that began before this wall time, the oldest first; how many it were.
+        Raises ``JournalUnavailable``. If cancelled: it may have happened."""
+        return (await self._writer.submit(Forget(before, limit))).number
 
     async def ping(self) -> None:
         """Commit a write without content, and with it what waits. Raises ``JournalUnavailable``.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from callrt.journal.errors import JournalUnavailable, LeaseLost, Overtaken, StreamRefused
-from callrt.journal.store import Append, Beat, Placed, Touch, Write
+from callrt.journal.store import Append, Beat, Forget, Placed, Touch, Write
 from callrt.protocol.records import Record
 
 Result = Placed | LeaseLost | StreamRefused | Overtaken | JournalUnavailable
@@ -121,7 +121,7 @@ class Outbox:
         return [
             item
             for item in self
-            if not isinstance(item.write, Touch | Beat) and item.write.call_sid == call_sid
+            if not isinstance(item.write, Touch | Beat | Forget) and item.write.call_sid == call_sid
         ]
 
     @property

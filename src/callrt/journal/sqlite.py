@@ -20,6 +20,7 @@ from callrt.journal.lease import Lease
 from callrt.journal.presence import Presence
 from callrt.journal.store import (
     Beat,
+    Forget,
     Head,
     Outcome,
     Peer,
@@ -153,6 +154,7 @@ class SqliteStore:
             _check_version(_version(connection))  # before the pragmas, which would change a file not ours
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")  # a caller's words that are forgotten are gone
             connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
             if self._pages_max is not None:
                 connection.execute(f"PRAGMA max_page_count = {self._pages_max}")
@@ -268,6 +270,7 @@ def _write_all(connection: sqlite3.Connection, writes: Sequence[Write]) -> list[
     rows: list[Row] = []
     outcomes: list[Outcome] = []
     touched = False
+    forgets: list[tuple[int, Forget]] = []
     for write in writes:
         if isinstance(write, Touch):
             touched = True
@@ -275,6 +278,10 @@ def _write_all(connection: sqlite3.Connection, writes: Sequence[Write]) -> list[
             continue
         if isinstance(write, Beat):
             _beat(connection, write)
+            outcomes.append(Placed(0))
+            continue
+        if isinstance(write, Forget):
+            forgets.append((len(outcomes), write))
             outcomes.append(Placed(0))
             continue
         head = heads.get(write.call_sid)
@@ -305,6 +312,8 @@ def _write_all(connection: sqlite3.Connection, writes: Sequence[Write]) -> list[
             if head.last_number
         ],
     )
+    for index, forget in forgets:  # last: a call goes with all that is written of it
+        outcomes[index] = Placed(_forget(connection, forget))
     if touched:
         connection.execute("UPDATE callrt_touch SET count = count + 1")
     return outcomes
@@ -317,6 +326,16 @@ def _beat(connection: sqlite3.Connection, beat: Beat) -> None:
         (beat.process, beat.serving),
     )
     connection.executemany("DELETE FROM callrt_peers WHERE name = ?", [(name,) for name in beat.forget])
+
+
+def _forget(connection: sqlite3.Connection, forget: Forget) -> int:
+    old = connection.execute(
+        "SELECT call_sid FROM calls WHERE ended = 1 AND first_at < ? ORDER BY first_at LIMIT ?",
+        (forget.before, forget.limit),
+    ).fetchall()
+    connection.executemany("DELETE FROM entries WHERE call_sid = ?", old)
+    connection.executemany("DELETE FROM calls WHERE call_sid = ?", old)
+    return len(old)
 
 
 def _head(connection: sqlite3.Connection, call_sid: str) -> Head:

@@ -65,16 +65,25 @@ class Beat:
 
 
 @attrs.frozen
+class Forget:
+    """Delete ended calls that began before this wall time, the oldest first and so many at most."""
+
+    before: float
+    limit: int
+
+
+@attrs.frozen
 class Touch:
     """Nothing to keep, but the disk must take a write: the proof that the next one would work."""
 
 
-Write = Append | Claim | Seize | Beat | Touch
+Write = Append | Claim | Seize | Beat | Forget | Touch
 
 
 @attrs.frozen
 class Placed:
-    """It is in the journal, under this number. ``epoch``: of a ``Claim``, the lease it got."""
+    """It is in the journal, under this number. ``epoch``: of a ``Claim``, the lease it got. Of a ``Forget``, the
+    number of calls that are gone."""
 
     number: int
     epoch: int | None = None
@@ -242,12 +251,17 @@ class MemoryStore:
             heads: dict[str, Head] = {}
             rows: list[Row] = []
             outcomes: list[Outcome] = []
+            forgets: list[tuple[int, Forget]] = []
             for write in writes:
                 if isinstance(write, Touch):
                     outcomes.append(Placed(0))
                     continue
                 if isinstance(write, Beat):
                     self._beat(write)
+                    outcomes.append(Placed(0))
+                    continue
+                if isinstance(write, Forget):
+                    forgets.append((len(outcomes), write))
                     outcomes.append(Placed(0))
                     continue
                 head = heads.get(write.call_sid) or self._heads.get(write.call_sid) or Head()
@@ -258,6 +272,8 @@ class MemoryStore:
             self._heads.update(heads)
             for row in rows:
                 self._rows.setdefault(row.call_sid, {})[row.number] = row.sealed
+            for index, forget in forgets:
+                outcomes[index] = Placed(self._forget(forget))
             self.commits += 1
         return outcomes
 
@@ -311,6 +327,16 @@ class MemoryStore:
         self._peers[beat.process] = Peer(beat.process, beats, beat.serving)
         for name in beat.forget:
             self._peers.pop(name, None)
+
+    def _forget(self, forget: Forget) -> int:
+        found = sorted(
+            (head.first_at, call_sid)
+            for call_sid, head in self._heads.items()
+            if head.ended and head.first_at < forget.before
+        )[: forget.limit]
+        for _, call_sid in found:
+            del self._heads[call_sid], self._rows[call_sid]
+        return len(found)
 
     def close(self) -> None:
         pass

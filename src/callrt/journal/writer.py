@@ -31,7 +31,7 @@ from callrt.journal.reports import (
     Statistics,
     WriteRejected,
 )
-from callrt.journal.store import Append, Beat, Outcome, Placed, Seize, Store, Touch, Write
+from callrt.journal.store import Append, Beat, Forget, Outcome, Placed, Seize, Store, Touch, Write
 
 if TYPE_CHECKING:
     import outcome
@@ -264,7 +264,7 @@ class Writer:
         for item, fate in zip(flight.batch, outcomes, strict=True):
             item.settle(fate)
             if isinstance(fate, Placed):
-                committed += fate.number > 0
+                committed += fate.number > 0 and not isinstance(item.write, Forget)
             elif isinstance(fate, LeaseLost):
                 lost[fate.call_sid, fate.epoch] = None
                 self._fenced += 1
@@ -311,7 +311,7 @@ class Writer:
         match item.write:
             case Append(call_sid=call_sid, kind=kind):
                 self.report(WriteRejected(call_sid, kind, why))
-            case Touch() | Beat():
+            case Touch() | Beat() | Forget():
                 self.report(WriteRejected("", "touch", why))
             case Seize(call_sid=call_sid, kind=kind):
                 self.report(WriteRejected(call_sid, kind, why))

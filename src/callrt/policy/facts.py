@@ -32,6 +32,13 @@ class CallReleased:
 
 
 @attrs.frozen
+class CallSettled:
+    """A call that no process carried any more has got its end here."""
+
+    outcome: str
+
+
+@attrs.frozen
 class ActorRestarted:
     actor: str
     reason: str
@@ -164,6 +171,7 @@ Fact = (
     CallStarted
     | CallEnded
     | CallReleased
+    | CallSettled
     | ActorRestarted
     | ActorEscalated
     | ModelRecovered

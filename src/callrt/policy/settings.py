@@ -7,6 +7,8 @@ from pathlib import Path
 
 import attrs
 
+from callrt.protocol.models.transcoding import AudioFormat
+
 
 @attrs.frozen
 class Resilience:
@@ -32,6 +34,8 @@ class ModelSettings:
     api_key: str = attrs.field(repr=False)
     model: str
     voice: str
+    audio: AudioFormat = "pcmu"
+    """What the model speaks: the telephone's mu-law, untouched, or 24 kHz PCM, transcoded."""
 
 
 @attrs.frozen
@@ -81,5 +85,7 @@ class Settings:
     routes: Mapping[str, str]
     """Called number, or ``default``, to agent name."""
     resilience: Resilience
+    journal_keep_days: float = 400
+    """How long ended calls stay in the journal."""
     comfort_folder: Path | None = None
     """An operator's own WAV files; each replaces a bundled line."""

@@ -18,6 +18,7 @@ from callrt.policy.settings import (
     Settings,
     TwilioSettings,
 )
+from callrt.protocol.models.transcoding import AUDIO_FORMATS, AudioFormat
 from callrt.service.config_reader import Table
 
 __all__ = ["ConfigError", "default_public_url", "load_journal_settings", "load_settings"]
@@ -51,6 +52,7 @@ def load_settings(path: Path, env: Mapping[str, str]) -> Settings:
         folder=_folder(path),
         server=server,
         journal_url=journal_url,
+        journal_keep_days=root.table("journal").number("keep_days", 400, 1, 36_500),
         twilio=twilio,
         models=models,
         agents=agents,
@@ -118,7 +120,7 @@ def default_public_url(host: str, port: int) -> str:
 
 
 def _journal_url(table: Table) -> str:
-    table.only(("url",))
+    table.only(("url", "keep_days"))
     url = table.text("url", "sqlite:///callrt.db")
     table.matching("url", url, r"sqlite:///.+", 'must name a file; write url = "sqlite:///callrt.db"')
     return url
@@ -150,7 +152,13 @@ def _model(table: Table, name: str) -> ModelSettings:
         api_key=table.text("api_key", "${OPENAI_API_KEY}"),
         model=table.text("model", "gpt-realtime-2.1"),
         voice=table.text("voice", "marin"),
+        audio=_audio(table),
     )
+
+
+def _audio(table: Table) -> AudioFormat:
+    asked = table.one_of("audio", table.text("audio", "pcmu"), AUDIO_FORMATS, "audio format")
+    return "pcm24" if asked == "pcm24" else "pcmu"
 
 
 def _agents(table: Table, models: Mapping[str, ModelSettings]) -> dict[str, AgentSettings]:

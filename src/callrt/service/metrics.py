@@ -95,6 +95,8 @@ class Metrics:
                 self._calls.labels(self._label("outcome", fact.outcome)).inc()
             case facts.CallReleased():
                 self._live.dec()
+            case facts.CallSettled():
+                self._calls.labels(self._label("outcome", fact.outcome)).inc()
             case facts.ActorRestarted():
                 actor, reason = self._label("actor", fact.actor), self._label("restart", fact.reason)
                 self._restarts.labels(actor, reason).inc()

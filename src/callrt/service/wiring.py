@@ -28,6 +28,7 @@ from callrt.wire.websocket import open_client
 
 log = logging.getLogger("callrt.call")
 
+DAY_SECONDS = 86_400.0
 RECORDINGS = "recordings"
 """Beside the configuration file."""
 
@@ -127,6 +128,11 @@ def make_desk(parts: Parts) -> Desk:
         recordings=settings.folder / RECORDINGS,
         report=report_call,
     )
-    desk = Desk(ports, plans(settings), lambda called: route(settings, called))
+    desk = Desk(
+        ports,
+        plans(settings),
+        lambda called: route(settings, called),
+        keep_seconds=settings.journal_keep_days * DAY_SECONDS,
+    )
     parts.lease_lost.append(desk.lease_lost)
     return desk
