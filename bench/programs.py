@@ -157,6 +157,9 @@ def running(name: str, folder: Path, core: int | None) -> Iterator[Program]:
         )
         try:
             _wait_listening(process, port, log)
+            if setup.workers > 1:
+                # The parent listens at once, and says so when all workers take calls.
+                _wait_announced(process, log)
             yield Program(process, load_args)
         finally:
             process.send_signal(signal.SIGTERM)
@@ -202,6 +205,15 @@ def _wait_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> N
     raise Unavailable("it does not listen")
 
 
+def _wait_announced(process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while "listening on" not in log.read_text(errors="replace"):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise Unavailable("its workers did not start")
+        time.sleep(0.05)
+
+
 def _children(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(word) for word in path.read_text().split()] if path.exists() else []
+    """A child belongs to the thread that started it."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(word) for path in lists for word in path.read_text().split()]
