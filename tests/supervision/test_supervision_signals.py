@@ -14,6 +14,9 @@ import os, signal, sys, threading, time
 import trio
 from callrt.supervision import ChildSpec, Supervisor
 
+# A shell's background job inherits that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def interrupt_after(seconds):
     threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
 
