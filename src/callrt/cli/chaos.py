@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from callrt.errors import CallrtError, ConfigError
-from callrt.testing.chaos.report import summary, told, write_report
+from callrt.testing.chaos.report import summary, told, write_report, write_traces
 from callrt.testing.chaos.scenario import Scenario, load_scenario, load_scenarios, scenario_folder
 from callrt.testing.chaos.soak import soak
 from callrt.testing.chaos.stage import ChaosReport, run_scenario
@@ -77,6 +77,8 @@ def play(scenario: Scenario) -> ChaosReport:
         report = attrs.evolve(_run(scenario), attempts=attempt)
         for line in told(report):
             print(line, flush=True)
+        for path in write_traces(scenario_folder().parent / "traces", report):
+            print(f"  what happened: {path}", flush=True)
         if report.fit:
             break
     return report

@@ -92,8 +92,8 @@ class Judge:
     folder: Path
     lives: tuple[Life, ...]
     """With times of ``perf_counter``."""
-    slack: float
-    """Seconds, each way, that this machine needed for itself."""
+    jitter: float
+    """Seconds by which the emulators' clocks were late at the worst."""
 
 
 @attrs.frozen
@@ -108,6 +108,8 @@ class CallReport:
     comforts: int
     """Bundled lines that the caller heard."""
     judgement: Judgement
+    trace: str = ""
+    """What happened, of a call of which a guarantee was violated, or that ended as it should not."""
 
 
 @attrs.frozen

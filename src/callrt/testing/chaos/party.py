@@ -26,6 +26,7 @@ from callrt.testing.chaos import messages as msg
 from callrt.testing.chaos import sockets
 from callrt.testing.chaos.recovery import recoveries
 from callrt.testing.chaos.scenario import Scenario
+from callrt.testing.chaos.trace import trace
 from callrt.testing.demo.server import ACCOUNT_SID, API_KEY, AUTH_TOKEN
 from callrt.testing.model_faults import Fault, FaultPlan
 from callrt.testing.model_server import EmulatedModel
@@ -40,6 +41,8 @@ SETTLE_SECONDS = 12.0
 SCENARIO_SECONDS = 240.0
 """What is not over by then is cut off, and that is a violation."""
 LATENESS_EVERY = 0.02
+BASE_SLACK = 0.06
+"""Latency that the checkers grant each way: loopback is fast, an interpreter is not."""
 
 
 @attrs.define(eq=False)
@@ -224,7 +227,9 @@ class Party:
         self, number: int, store: SqliteStore, log: str, lives: Sequence[Life], order: msg.Judge
     ) -> msg.CallReport:
         guest = self.guests[number]
-        history = self._history(guest, store, log, lives, order.slack)
+        history = self._history(guest, store, log, lives, order.jitter)
+        judgement = judge(history)
+        wrong = not judgement.ok or self.scenario.outcome not in ("any", history.outcome)
         own = [each.fault for each in guest.struck] + [each.fault for each in guest.model.plan.fired]
         return msg.CallReport(
             number,
@@ -233,11 +238,12 @@ class Party:
             tuple(recoveries(history)),
             len(history.words),
             len(history.bundled),
-            judge(history),
+            judgement,
+            trace(history, judgement) if wrong else "",
         )
 
     def _history(
-        self, guest: Guest, store: SqliteStore, log: str, lives: Sequence[Life], slack: float
+        self, guest: Guest, store: SqliteStore, log: str, lives: Sequence[Life], jitter: float
     ) -> History:
         call, person, model = guest.call, guest.person, guest.model
         fired = [Struck(fired.at, fired.fault, fired.connection) for fired in model.plan.fired]
@@ -250,7 +256,7 @@ class Party:
         entries = store.read_call(call.call_sid).entries
         case = Case(
             caller=person.caller,
-            latency=slack,
+            latency=BASE_SLACK + jitter,
             stall_seconds=self.scenario.stall_seconds,
             human=self.scenario.human,
         )
@@ -275,6 +281,7 @@ class Party:
             over_at=guest.over_at,
             calm_at=person.calm_at,
             healed_at=person.healed_at,
+            jitter=jitter,
         )
 
 

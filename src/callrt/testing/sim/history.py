@@ -135,6 +135,8 @@ class History:
     """Calls of other people in the same process, to whom nothing was done."""
     voices: Sequence[ModelSession] = ()
     """Every session there was: any of them may be what was heard."""
+    jitter: float = 0.0
+    """Seconds by which what is noted here may be late: real machines have other things to do."""
     stuck: str = ""
     """Why the simulation itself had to be stopped, if it had."""
 

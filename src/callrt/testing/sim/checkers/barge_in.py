@@ -26,7 +26,8 @@ def clear_is_at_once(history: History) -> Iterator[Finding]:
             speaking = any(word.began < written - 0.02 <= word.ended for word in history.words)
             if not speaking or written + 0.1 > history.over_at:
                 continue
-            if any(known - 0.001 <= at <= written + 0.021 for at in clears):
+            earliest = said.at if history.jitter else known
+            if any(earliest - 0.001 <= at <= written + history.jitter + 0.021 for at in clears):
                 yield Checked("G4")
             else:
                 yield Violation(
