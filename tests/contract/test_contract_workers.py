@@ -247,3 +247,32 @@ def test_contract_parent_that_dies_leaves_nothing_behind(tmp_path: Path) -> None
         assert [len(phone.streams) for phone in phones] == [2, 2]
 
     in_house(tmp_path, act)
+
+
+def test_contract_frozen_worker_is_passed_over(tmp_path: Path) -> None:
+    """The carrier is answered by another one, which takes the call over; the frozen one wakes to find it gone."""
+
+    async def act(h: House) -> None:
+        callrt = await h.serve()
+        phone = h.phone(callrt)
+        await comes_in(phone, TAG)
+        before = await workers(callrt)
+        home = (await homes(callrt))[phone.sid]
+        os.kill(before[home]["pid"], signal.SIGSTOP)
+        phone.streams[0].reset()
+        await comes_back(phone, TAG + 10)
+        assert (await workers(callrt))[home]["state"] == "silent"
+        assert len(phone.streams) == 2
+        os.kill(before[home]["pid"], signal.SIGCONT)
+        await talks(phone, TAG + 20)
+        while (after := await workers(callrt))[home]["state"] != "ready":
+            await trio.sleep(0.05)
+        assert [(each["pid"], each["calls"]) for each in after.values()] == [
+            (each["pid"], int(each["worker"] != home)) for each in before.values()
+        ]
+        await talks(phone, TAG + 30)
+        await hangs_up(phone, 0)
+        await counts(callrt, 'callrt_calls_total{outcome="caller_hung_up"}', 1)
+        assert len(phone.streams) == 2
+
+    in_house(tmp_path, act)
