@@ -107,6 +107,12 @@ def test_left_out_keys_have_the_documented_defaults(tmp_path: Path) -> None:
         assert getattr(short, part) == getattr(full, part)
 
 
+def test_a_models_audio_is_the_telephones_unless_told_otherwise(tmp_path: Path) -> None:
+    assert load_settings(write(tmp_path, SMALLEST), ENV).models["main"].audio == "pcmu"
+    other = load_settings(write(tmp_path, f"[models.main]\naudio = 'pcm24'\n{SMALLEST}"), ENV)
+    assert other.models["main"].audio == "pcm24"
+
+
 def test_secrets_are_not_in_the_repr(tmp_path: Path) -> None:
     shown = repr(load_settings(write(tmp_path, DOCUMENTED), ENV))
     assert ENV["TWILIO_AUTH_TOKEN"] not in shown
@@ -167,6 +173,7 @@ def test_wrong_type_says_what_to_write(wrong: str, named: str, tmp_path: Path) -
         ("[journal]\nurl = 'postgres://h/db'", "sqlite:///callrt.db"),
         ("[models.main]\nurl = 'https://api.openai.com'", '"wss://'),
         ("[models.main]\nprovider = 'openai'", 'did you mean "openai-realtime"?'),
+        ("[models.main]\naudio = 'pcm'", '[models.main] audio: there is no audio format "pcm"'),
         ("[models.'a b']", "[models] a b: a name of a model"),
         ("[resilience]\ncomfort_after_ms = -1", "between 0 and 10000"),
         ("[resilience]\nmax_call_seconds = inf", "between 1 and 86400"),
@@ -293,6 +300,7 @@ keys = st.sampled_from(
         "auth_token",
         "provider",
         "model",
+        "audio",
         "instructions",
         "tools",
         "default",

@@ -23,6 +23,7 @@ from callrt.protocol import faults
 from callrt.protocol.faults import FaultKind
 from callrt.protocol.models import effects as fx
 from callrt.protocol.models.session import ModelSession, SessionLimits
+from callrt.protocol.models.transcoding import codec_for
 from callrt.protocol.records import ModelSessionEnded
 from callrt.protocol.turn import TurnState
 from callrt.protocol.uplink import BYTES_PER_MS
@@ -274,7 +275,7 @@ class _Session:
             line,
             session,
             transport,
-            line.ports.model_codec(),
+            codec_for(line.plan.model.audio, line.ports.model_codec),
             trio.CancelScope(),
             base=begin.audio_from,
         )

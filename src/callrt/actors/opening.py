@@ -33,7 +33,7 @@ def begin_session(line: Line) -> Begin:
     configure = ev.Configure(
         instructions=agent.instructions,
         voice=line.plan.model.voice,
-        audio_format="pcmu",
+        audio_format=line.plan.model.audio,
         tools=tuple(line.tools.specs()),
         answer_by_itself=True,
     )

@@ -260,7 +260,10 @@ def _block_matrix(up: int, down: int) -> Filter:
 
 @lru_cache(maxsize=16)
 def _polyphase(up: int, down: int) -> Filter:
-    """Rows are phases, columns go from the oldest sample to the newest; each row sums to exactly 1, in steps of 2**-18."""
+    """Rows are phases, columns go from the oldest sample to the newest; each row sums to exactly 1.
+
+    Every value is a whole multiple of 2**-18.
+    """
     width = max(up, down)
     center = HALF_WIDTH * width
     offsets = np.arange(2 * center + 1) - center
