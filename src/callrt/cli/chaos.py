@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -30,6 +31,9 @@ exit status: 0 every guarantee held; 1 one was violated, or the machine was too 
 
 T = TypeVar("T")
 
+SMALL = 4
+"""Calls of a scenario that leave a core room for others beside it."""
+JOBS_MAX = 4
 ATTEMPTS = 2
 """A scenario on which the machine was too busy for a verdict is played again."""
 
@@ -63,29 +67,44 @@ def run_chaos(args: argparse.Namespace) -> int:
             near = difflib.get_close_matches(args.scenario, scenarios, n=1, cutoff=0.0)[0]
             raise ConfigError(f'there is no scenario "{args.scenario}"; did you mean "{near}"?')
         scenarios = {args.scenario: scenarios[args.scenario]}
-    reports = [play(scenario) for scenario in scenarios.values()]
+    reports = _in_one_sentence(partial(play_all, list(scenarios.values())))
     if args.scenario is None:
         write_report(scenario_folder().parent / "REPORT.md", reports)
     print(summary(reports))
     return 0 if all(report.ok and report.fit for report in reports) else 1
 
 
-def play(scenario: Scenario) -> ChaosReport:
-    """Until the machine was fit for a verdict, at most ``ATTEMPTS`` times. Raises CallrtError."""
-    print(f"{scenario.name}: {scenario.summary}", flush=True)
-    for attempt in range(1, ATTEMPTS + 1):
-        report = attrs.evolve(_run(scenario), attempts=attempt)
-        for line in told(report):
-            print(line, flush=True)
-        for path in write_traces(scenario_folder().parent / "traces", report):
-            print(f"  what happened: {path}", flush=True)
+async def play_all(scenarios: Sequence[Scenario]) -> list[ChaosReport]:
+    """Small ones beside each other, big ones alone; in the order given. Raises CallrtError."""
+    reports: dict[str, ChaosReport] = {}
+    room = trio.CapacityLimiter(min(JOBS_MAX, 1 + (os.cpu_count() or 1)))
+
+    async def one(scenario: Scenario) -> None:
+        async with room:
+            reports[scenario.name] = await play(scenario, attempts=1)
+
+    async with trio.open_nursery() as nursery:
+        for scenario in scenarios:
+            if scenario.calls <= SMALL:
+                nursery.start_soon(one, scenario)
+    for scenario in scenarios:
+        if scenario.calls > SMALL or not reports[scenario.name].fit:
+            reports[scenario.name] = await play(scenario, attempts=ATTEMPTS)
+    return [reports[scenario.name] for scenario in scenarios]
+
+
+async def play(scenario: Scenario, *, attempts: int) -> ChaosReport:
+    """Again, when the machine was too busy for a verdict. Raises CallrtError."""
+    for attempt in range(1, attempts + 1):
+        report = attrs.evolve(await run_scenario(scenario), attempts=attempt)
+        lines = [f"{scenario.name}: {scenario.summary}", *told(report)]
+        lines += [
+            f"  what happened: {path}" for path in write_traces(scenario_folder().parent / "traces", report)
+        ]
+        print("\n".join(lines), flush=True)
         if report.fit:
             break
     return report
-
-
-def _run(scenario: Scenario) -> ChaosReport:
-    return _in_one_sentence(partial(run_scenario, scenario))
 
 
 def run_soak(minutes: float) -> int:

@@ -246,6 +246,8 @@ class Party:
         self, guest: Guest, store: SqliteStore, log: str, lives: Sequence[Life], jitter: float
     ) -> History:
         call, person, model = guest.call, guest.person, guest.model
+        # A socket whose network was cut stays open at the model's end: that is what half-open means.
+        cut = sum(fired.fault.kind == "freeze" for fired in model.plan.fired)
         fired = [Struck(fired.at, fired.fault, fired.connection) for fired in model.plan.fired]
         mine = [
             struck
@@ -276,7 +278,7 @@ class Party:
             reports=[("", "log", log)],
             metrics="",
             bad_input=0,
-            leftovers=Leftovers(model_sockets=model.live),
+            leftovers=Leftovers(model_sockets=max(0, model.live - cut)),
             placed_at=guest.placed_at,
             over_at=guest.over_at,
             calm_at=person.calm_at,

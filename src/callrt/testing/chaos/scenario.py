@@ -70,6 +70,7 @@ class Scenario:
     die_seconds: float = 0.0
     seed: int = 1
     """Which socket that is."""
+    drain_seconds: float = 5.0
     human: bool = False
     stall_seconds: float = 2.0
     outcome: str = "caller_hung_up"

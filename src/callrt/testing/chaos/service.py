@@ -16,7 +16,7 @@ import trio
 from callrt.errors import CallrtError
 from callrt.testing.chaos.disk import SmallDisk
 from callrt.testing.chaos.scenario import Blow, Scenario
-from callrt.testing.demo.server import ACCOUNT_SID, API_KEY, AUTH_TOKEN, MODEL, Server
+from callrt.testing.demo.server import ACCOUNT_SID, API_KEY, AUTH_TOKEN, MODEL, STOP_SECONDS, Server
 from callrt.testing.sim import cast
 from callrt.testing.sim.case import DiskTrouble, Kill, Pause, SimFault
 from callrt.testing.sim.history import Life
@@ -30,7 +30,7 @@ HEAD = """\
 port = {port}
 admin_port = {admin_port}
 public_url = "http://127.0.0.1:{port}"
-drain_seconds = 5
+drain_seconds = {drain:g}
 [carriers.twilio]
 account_sid = "{account_sid}"
 auth_token = "{auth_token}"
@@ -122,6 +122,7 @@ class Service:
             auth_token=AUTH_TOKEN,
             api_url=api_url,
             stall=self.scenario.stall_seconds,
+            drain=self.scenario.drain_seconds,
             routes="\n".join(f'"{route(n)}" = "agent{n}"' for n in model_ports),
         )
         human = f'transfer_to = "{HUMAN}"' if self.scenario.human else ""
@@ -162,7 +163,7 @@ class Service:
                 await self.start()
             case "stop":
                 self.blows.append("SIGTERM")
-                status = await self.server.stop()
+                status = await self.server.stop(self.scenario.drain_seconds + STOP_SECONDS)
                 if status:
                     self.bad_ends.append(f"SIGTERM was answered with exit status {status}")
                 await self.start()

@@ -190,9 +190,10 @@ class Stage:
         pause = 0.02 * len(self.parties)
         for party in self.parties:
             party.tell(msg.Begin(f"http://127.0.0.1:{self.service.server.port}", self._media_ports, pause))
-        async with trio.open_nursery() as nursery:
+        # A blow is dealt to its end: it may have to start the service again.
+        async with trio.open_nursery() as blows, trio.open_nursery() as nursery:
             for blow in self.scenario.blows:
-                nursery.start_soon(self.service.strike, blow, self._told)
+                blows.start_soon(self.service.strike, blow, self._told)
             if self.scenario.die_every:
                 nursery.start_soon(self._kill_sockets)
             if self.scenario.strangers:

@@ -143,12 +143,12 @@ class Server:
             self.process.kill()
             await self._reap()
 
-    async def stop(self) -> int:
-        """An orderly drain; the exit status. If cancelled or too slow: it is killed."""
+    async def stop(self, patience: float = STOP_SECONDS) -> int:
+        """An orderly drain; the exit status. If cancelled, or after so many seconds: it is killed."""
         if self.process is None:
             return 0
         self.process.send_signal(signal.SIGTERM)
-        with trio.move_on_after(STOP_SECONDS):
+        with trio.move_on_after(patience):
             return await self._reap()
         await self.kill()
         return -signal.SIGKILL

@@ -13,7 +13,10 @@ from callrt.testing.sim.history import FRAME_MS, History
 
 def clear_is_at_once(history: History) -> Iterator[Finding]:
     """``clear`` is written within 20 ms of the model's speech-started event, if the agent was being heard."""
-    latency = history.case.latency
+    # Memory links take exactly their latency; what real sockets take is only bounded by it.
+    latency, grace = history.case.latency, 0.021
+    if history.jitter:
+        latency, grace = 0.0, grace + 2 * latency
     clears = [event.at for event in history.call.wire if not event.sent and event.kind == "clear"]
     for session in history.sessions:
         for said in session.said:
@@ -26,12 +29,11 @@ def clear_is_at_once(history: History) -> Iterator[Finding]:
             speaking = any(word.began < written - 0.02 <= word.ended for word in history.words)
             if not speaking or written + 0.1 > history.over_at:
                 continue
-            earliest = said.at if history.jitter else known
-            if any(earliest - 0.001 <= at <= written + history.jitter + 0.021 for at in clears):
+            if any(known - 0.001 <= at <= written + grace for at in clears):
                 yield Checked("G4")
             else:
                 yield Violation(
-                    "G4", "clear_is_at_once", f"no clear by {written + 0.02 - history.placed_at:.2f} s"
+                    "G4", "clear_is_at_once", f"no clear by {written + grace - history.placed_at:.2f} s"
                 )
 
 
