@@ -195,28 +195,29 @@ class Resampler:
         data = self._odd + pcm
         even = len(data) & ~1
         self._odd = data[even:]
-        return pcm_encode(self._filter(pcm_decode(data[:even])))
+        return pcm_encode(self.filter(pcm_decode(data[:even] if self._odd else data)))
 
     def flush(self) -> bytes:
         """The end of the input: what the filter still holds. Then it is as new."""
-        tail = self._filter(np.zeros(self._tail_samples, np.int16))
-        self._history[:] = 0
+        tail = self.filter(np.zeros(self._tail_samples, np.int16))
+        self._history = np.zeros(len(self._history))
         self._next = 0
         self._odd = b""
         return pcm_encode(tail)
 
-    def _filter(self, samples: Samples) -> Samples:
+    def filter(self, samples: Samples) -> Samples:
+        """As :meth:`push`, for who has samples and not bytes."""
         count, up, down = len(samples), self._up, self._down
         line = np.concatenate([self._history, samples])
         # Output m lies at m * down on the grid that has `up` points per input sample.
-        first, outputs = self._next, len(range(self._next, count * up, down))
+        first, outputs = self._next, max(0, -(-(count * up - self._next) // down))
         if count:
             self._next = first + outputs * down - count * up
-            self._history = line[count:].copy()
+            self._history = line[count:]
         if not outputs:
             return np.zeros(0, np.int16)
         if self._blocks is not None:
-            total = _by_blocks(line[first // up :], self._blocks, outputs, up, down)
+            total = _by_blocks(line[first // up :] if first else line, self._blocks, outputs, up, down)
         else:
             grid = np.arange(first, count * up, down)
             windows = np.lib.stride_tricks.sliding_window_view(line, self._phases.shape[1])
@@ -237,12 +238,16 @@ def _by_blocks(line: Filter, blocks: Filter, outputs: int, up: int, down: int) -
     needed = (rows - 1) * step + width
     if needed > len(line):
         line = np.concatenate([line, np.zeros(needed - len(line))])
-    windows = np.ndarray((rows, width), np.float64, np.ascontiguousarray(line), 0, (8 * step, 8))
+    windows = np.ndarray((rows, width), np.float64, line, 0, (8 * step, 8))
     some = max(1, _PRODUCT_MAX // blocks.size)
+    product: Filter
+    if rows <= some:
+        product = np.dot(windows, blocks)
+        return product.ravel()[:outputs]
     product = np.empty((rows, height))
     for at in range(0, rows, some):
         np.dot(windows[at : at + some], blocks, out=product[at : at + some])
-    return product.reshape(-1)[:outputs]
+    return product.ravel()[:outputs]
 
 
 @lru_cache(maxsize=16)

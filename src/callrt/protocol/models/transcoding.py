@@ -83,7 +83,7 @@ class Transcoder:
         return self._dialect.encode_audio(self._to_model(audio))
 
     def _to_model(self, mulaw: bytes) -> bytes:
-        return self._up.push(pcm_encode(mulaw_decode(mulaw)))
+        return pcm_encode(self._up.filter(mulaw_decode(mulaw)))
 
     def _heard(self, event: ReplyAudio) -> tuple[ModelEvent, ...]:
         item = (event.reply_id, event.item_id, event.content_index)
