@@ -213,7 +213,7 @@ class Resampler:
         first, outputs = self._next, max(0, -(-(count * up - self._next) // down))
         if count:
             self._next = first + outputs * down - count * up
-            self._history = line[count:]
+            self._history = line[count:].copy()
         if not outputs:
             return np.zeros(0, np.int16)
         if self._blocks is not None:
