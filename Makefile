@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test crash lint format bench bench-peers bench-check bench-transcoding bench-supervision mutants conformance clean help sim chaos dashboard
+.PHONY: demo test crash lint format bench bench-peers bench-check bench-transcoding bench-supervision mutants conformance clean help sim chaos soak alerts dashboard
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -38,6 +38,14 @@ sim: $(STAMP) ## 2,000 calls in virtual time, everything breaks (an hour on two 
 
 chaos: $(STAMP) ## break real processes and sockets; writes chaos/REPORT.md
 	@$(BIN)/callrt chaos
+
+soak: $(STAMP) ## broken calls for MINUTES (10): memory, tasks and descriptors must not grow
+	@$(BIN)/callrt chaos --soak $(or $(MINUTES),10)
+
+alerts: $(STAMP) ## check the alert rules; with promtool too, where there is one
+	@$(BIN)/pytest -q tests/ops
+	@if command -v promtool >/dev/null; then promtool check rules ops/alerts/callrt.yml && promtool test rules ops/alerts/callrt.test.yml; \
+	else echo "callrt: no promtool here (package prometheus): only our own parser has looked at the rules"; fi
 
 dashboard: $(STAMP) ## rewrite ops/dashboard/callrt.json
 	@$(BIN)/python scripts/dashboard.py

@@ -62,10 +62,3 @@ def test_dashboard_is_what_its_script_writes() -> None:
     spec.loader.exec_module(script)
     assert script.written() == DASHBOARD, "run: make dashboard"
     assert json.loads(DASHBOARD)["title"] == "callrt"
-
-
-def test_alert_expressions_have_balanced_brackets() -> None:
-    expressions = re.findall(r"^\s+expr: (.*)$", ALERTS, re.MULTILINE)
-    assert expressions
-    for expression in expressions:
-        assert all(expression.count(a) == expression.count(b) for a, b in ("()", "[]", "{}")), expression

@@ -27,6 +27,10 @@ of 100 and at the worst: that is the machine's doing, not callrt's, and the chec
 """
 
 
+SHOWN = 8
+"""Violations of one scenario that are told in full."""
+
+
 def machine() -> str:
     return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
 
@@ -88,7 +92,10 @@ def told(report: ChaosReport) -> list[str]:
     ]
     if not report.fit:
         lines.append("  UNFIT      the emulators were too late: this machine was too busy for a verdict")
-    lines += [f"  VIOLATED   {sentence}" for sentence in troubles(report)]
+    found = troubles(report)
+    lines += [f"  VIOLATED   {sentence}" for sentence in found[:SHOWN]]
+    if len(found) > SHOWN:
+        lines.append(f"  VIOLATED   {len(found) - SHOWN} times more")
     return lines
 
 
@@ -107,9 +114,13 @@ def write_traces(folder: Path, report: ChaosReport) -> list[Path]:
 
 
 def verdict(report: ChaosReport) -> str:
+    if not report.fit:
+        return "no verdict: the machine was too busy"
     if report.ok:
-        return "held" if report.fit else "no verdict: the machine was too busy"
-    return "violated: " + "; ".join(troubles(report)).replace("|", "/")
+        return "held"
+    found = troubles(report)
+    more = f"; {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return "violated: " + "; ".join(found[:SHOWN]).replace("|", "/") + more
 
 
 def summary(reports: Sequence[ChaosReport]) -> str:
