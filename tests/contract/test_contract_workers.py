@@ -39,7 +39,8 @@ class House:
         callrt = Callrt(self.folder, text, port, admin, "--workers", "2")
         self.started.append(callrt)
         await in_thread(callrt.start)
-        await until(lambda: os.path.exists(callrt.log), "the log")
+        # The first worker takes calls before the last one does; what is said then is said of all.
+        await until(lambda: callrt.log.read_text().count("listening on") == len(self.started), "all workers")
         return callrt
 
     def phone(self, callrt: Callrt) -> Phone:
