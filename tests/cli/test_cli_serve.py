@@ -170,8 +170,11 @@ def test_workers_serve_one_port_and_the_second_signal_ends_them_all_at_once(tmp_
             200,
         ]
         assert served.get(served.public, "/metrics").status_code == 404
-        served.signal(signal.SIGTERM)
+        # A process manager may tell all of them: that is still a drain of all, not each making way for the others.
+        for pid in (*workers, served.process.pid):
+            os.kill(pid, signal.SIGTERM)
         wait_until_draining(served)
+        assert "callrt_calls_live 1.0" in served.get(served.admin, "/metrics").text
         begun = time.monotonic()
         served.signal(signal.SIGTERM)
         assert served.end() == 1
@@ -180,6 +183,8 @@ def test_workers_serve_one_port_and_the_second_signal_ends_them_all_at_once(tmp_
         log = served.log.read_text()
         assert "worker=1" in log
         assert "worker=2" in log
+        assert "a worker leaves" not in log
+        assert "takes over" not in log
         for hidden in (TOKEN, "sk-none", "5550100001", "Traceback"):
             assert hidden not in log
     finally:

@@ -168,6 +168,7 @@ async def counts(callrt: Callrt, name: str, value: float, seconds: float = 15) -
 def test_contract_worker_that_dies_or_leaves_loses_no_call(tmp_path: Path) -> None:
     async def act(h: House) -> None:
         callrt = await h.serve()
+        files = len(callrt.files())
         phones = [h.phone(callrt) for _ in range(4)]
         await together(comes_in, phones, TAG)
         where = await homes(callrt)
@@ -208,6 +209,7 @@ def test_contract_worker_that_dies_or_leaves_loses_no_call(tmp_path: Path) -> No
             assert all(stream.violations == [] for stream in phone.streams)
         shown = await in_thread(callrt.show, hit[0].sid)
         assert shown["outcome"] == "caller_hung_up"
+        await until(lambda: len(callrt.files()) == files, "no open socket stays with the parent")
         reasons = [stream["reason"] for stream in (await in_thread(callrt.show, spared[0].sid))["streams"]]
         assert reasons[0] == "moved", "in a pause between words"
 
