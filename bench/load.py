@@ -143,7 +143,7 @@ def main() -> int:
     load = Load(args)
     for count in (int(word) for word in args.steps.split(",")):
         row = load.step(count)
-        if args.kill_per_second and not row["missing"]:
+        if args.kill_per_second and row["live"]:
             load.step(count, kill=True)
         late = max(row["up_p99_ms"] or 1e9, row["down_p99_ms"] or 0.0)
         if late > 5 * (args.bound_ms + load.allowance) or not row["live"]:
