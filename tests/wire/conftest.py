@@ -14,5 +14,5 @@ def transport_kind(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wire_helpers, "kind", request.param)
         # The hub's rests take virtual time, of which these tests count every millisecond.
-        patch.setattr(direct_hub, "PAUSE_SECONDS", 0.0)
+        patch.setattr(direct_hub, "PAUSE_SECONDS_MAX", 0.0)
         yield request.param

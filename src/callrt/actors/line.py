@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import attrs
@@ -35,7 +36,7 @@ from callrt.protocol.tracks import Tracks
 from callrt.protocol.transcript import Transcript
 from callrt.protocol.turn import Turn
 from callrt.protocol.uplink import BYTES_PER_MS, Uplink
-from callrt.wire.transport import Transport
+from callrt.wire.transport import Transport, sender
 
 
 @attrs.define(eq=False)
@@ -50,6 +51,11 @@ class Stream:
     last_media_at: float
     over: trio.Event = attrs.field(factory=trio.Event)
     stopped: bool = False
+    send: Callable[[Sequence[str]], bool] = attrs.field(init=False)
+    """Several messages, in one write if possible; False: not all were taken."""
+
+    def __attrs_post_init__(self) -> None:
+        self.send = sender(self.transport)
 
 
 @attrs.frozen

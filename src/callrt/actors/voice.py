@@ -213,7 +213,9 @@ class Voice:
 
     def _first_audio(self, now: float) -> None:
         self._spoke = True
-        self.line.active()
+        self.line.active_at = now
+        if self.owed_since is None and self.paused_at is None and self.line.model_lost_at is None:
+            return  # nobody waited for it
         if self.comfort.said or self.mouth.speaking(now) in self.lines:
             return
         self.line.first_audio(now)
@@ -235,12 +237,12 @@ class Voice:
             return
         if self.line.tracks is not None:
             self._record_tracks(self.line.tracks, commands)
-        for command in commands:
-            if not stream.transport.send_nowait(stream.codec.encode(command)):
-                # The lead is a fraction of the backlog: a full one is a socket that takes nothing any more.
-                self.line.observe(facts.FramesDropped("downlink", "carrier_backlog"))
-                stream.transport.abort()
-                return
+        encode = stream.codec.encode
+        if not stream.send([encode(command) for command in commands]):
+            # The lead is a fraction of the backlog: a full one is a socket that takes nothing any more.
+            self.line.observe(facts.FramesDropped("downlink", "carrier_backlog"))
+            stream.transport.abort()
+            return
         self._sound_until(trio.current_time())
 
     def _record_tracks(self, tracks: Tracks, commands: Sequence[CarrierCommand]) -> None:

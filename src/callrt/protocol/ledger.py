@@ -91,16 +91,12 @@ class Ledger(Generic[V]):
         self.echoed = False
         """Has this stream echoed a mark honestly?"""
         self._free_at = now
-        self._delay = delay
+        self.delay = delay
+        """From sending into an empty buffer to being heard: as late as echoes are, or a guess."""
         self._delay_max = delay_max
         self._delays: deque[float] = deque(maxlen=8)
         self._patience = patience
         self._presume_after = presume_after
-
-    @property
-    def delay(self) -> float:
-        """From sending into an empty buffer to being heard: as late as echoes are, or a guess."""
-        return min(max(self._delays), self._delay_max) if self._delays else self._delay
 
     def send(self, voice: V, start: int, end: int, mark: str, now: float) -> None:
         assert end > start
@@ -111,11 +107,12 @@ class Ledger(Generic[V]):
 
     def acknowledge(self, mark: str, now: float) -> list[Chunk[V]]:
         """The chunks that an echo settles, oldest first; empty if no such mark is outstanding."""
-        marks = [chunk.mark for chunk in self.chunks]
-        if mark not in marks:
+        count = next((n for n, chunk in enumerate(self.chunks, 1) if chunk.mark == mark), 0)
+        if not count:
             return []
-        played = [self._settle() for _ in range(marks.index(mark) + 1)]
+        played = [self._settle() for _ in range(count)]
         self._delays.append(max(0.0, now - played[-1].due))
+        self.delay = min(max(self._delays), self._delay_max)
         self.echoed = True
         self._free_at = now
         self.dry_at = min(self.dry_at, now + self.in_flight / BYTES_PER_SECOND)
@@ -124,6 +121,8 @@ class Ledger(Generic[V]):
     def presume(self, now: float) -> list[Chunk[V]]:
         """The chunks that count as heard although no mark says so, on a stream without (living) echoes."""
         played: list[Chunk[V]] = []
+        if not self.chunks:
+            return played
         while self.chunks and now >= self.presumed_at():
             self._free_at = self._head_end()
             played.append(self._settle())
@@ -136,13 +135,16 @@ class Ledger(Generic[V]):
     def reckon(self, at: float) -> list[tuple[Chunk[V], int]]:
         """Each chunk in flight with the bytes of it that have been heard at ``at``: whole frames."""
         reckoned: list[tuple[Chunk[V], int]] = []
+        if not self.chunks:
+            return reckoned
         bounded = self.relies_on_echoes(at)
         free = self._free_at
+        delay = self.delay
         playing = True
         for chunk in self.chunks:
             played = 0
             if playing:
-                start = max(free, chunk.sent_at + self.delay)
+                start = max(free, chunk.sent_at + delay)
                 frames = math.floor((at - start) * BYTES_PER_SECOND / FRAME_BYTES + _A_HAIR)
                 played = min(max(frames * FRAME_BYTES, 0), chunk.length)
                 free = start + chunk.length / BYTES_PER_SECOND
@@ -154,9 +156,9 @@ class Ledger(Generic[V]):
         """When all that is in flight will have been heard; -inf when nothing is."""
         if not self.chunks:
             return -math.inf
-        free = self._free_at
+        free, delay = self._free_at, self.delay
         for chunk in self.chunks:
-            free = max(free, chunk.sent_at + self.delay) + chunk.length / BYTES_PER_SECOND
+            free = max(free, chunk.sent_at + delay) + (chunk.end - chunk.start) / BYTES_PER_SECOND
         return free
 
     def relies_on_echoes(self, now: float) -> bool:

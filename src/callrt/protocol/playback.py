@@ -177,9 +177,11 @@ class Mouth:
         commands: list[CarrierCommand] = []
         if not self.attached:
             return commands
-        for chunk in self._ledger.presume(now):
+        presumed = self._ledger.presume(now)
+        for chunk in presumed:
             chunk.voice.settle(chunk.end)
-        self._retire()
+        if presumed:
+            self._retire()
         while (plan := self._next_chunk(now)) is not None and now >= plan[2]:
             voice, count, _ = plan
             start = voice.sent
@@ -329,6 +331,10 @@ class Mouth:
 
     def _retire(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Let go of voices that are done; the items and lines that have become complete."""
+        if self._speaker is not None and (self._speaker.complete or self._speaker.cut):
+            self._speaker = None
+        if not any(voice.complete or voice.cut for voice in self._voices):
+            return (), ()
         items: list[str] = []
         lines: list[str] = []
         live: deque[Voice] = deque()
@@ -338,8 +344,6 @@ class Mouth:
             elif not voice.cut:
                 live.append(voice)
         self._voices = live
-        if self._speaker is not None and (self._speaker.complete or self._speaker.cut):
-            self._speaker = None
         return tuple(items), tuple(lines)
 
     def _room(self) -> int:

@@ -21,9 +21,12 @@ READABLE, WRITABLE = 1, 4
 SOCKETS_AT_ONCE = 128
 """Served before other tasks get a turn: a few milliseconds."""
 
-PAUSE_SECONDS = 0.001
-"""After a turn, before the next look. What comes meanwhile is served together: one task switch and one wake-up
-of this process for many frames. It is late by as much, a twentieth of what a frame lasts."""
+PAUSE_SECONDS_MAX = 0.004
+PAUSE_SECONDS_MIN = 0.0005
+TURN_SOCKETS = 32
+"""After a turn the hub rests before it looks again; what comes meanwhile is served together. A wake-up of the process
+costs as much as five frames do, so a rest is as long as so many sockets need to become ready, and never so long
+that anybody could hear it: a fifth of a frame."""
 
 
 class Watched(Protocol):
@@ -81,16 +84,22 @@ class Hub:
 
     async def _serve(self) -> None:
         poll, owners = self._epoll.poll, self._owners
+        pause = PAUSE_SECONDS_MIN
         while True:
             ready = poll(0, SOCKETS_AT_ONCE)
             for fd, events in ready:
                 owner = owners.get(fd)
                 if owner is not None:
                     owner.on_ready(events)
-            if not ready:
+            count = len(ready)
+            if not count:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
-            elif len(ready) < SOCKETS_AT_ONCE:
-                await trio.sleep(PAUSE_SECONDS)
+            elif count < SOCKETS_AT_ONCE:
+                if count < TURN_SOCKETS:
+                    pause = min(pause * 1.25, PAUSE_SECONDS_MAX)
+                else:
+                    pause = max(pause * 0.8, PAUSE_SECONDS_MIN)
+                await (_rest(pause) if pause else trio.lowlevel.checkpoint())
             else:
                 await trio.lowlevel.checkpoint()
 
@@ -102,6 +111,23 @@ class Hub:
             for owner in owners:
                 owner.on_again()
             await trio.lowlevel.checkpoint()
+
+
+async def _rest(seconds: float) -> None:
+    """``trio.sleep``, three hundred times a second: the deadline wakes the task, and no exception travels.
+    If cancelled: no effect."""
+    task = trio.lowlevel.current_task()
+    scope = trio.CancelScope(deadline=trio.current_time() + seconds)
+
+    def wake(_: object) -> trio.lowlevel.Abort:
+        if not scope.cancel_called:
+            return trio.lowlevel.Abort.SUCCEEDED  # somebody else's cancellation
+        trio.lowlevel.reschedule(task)
+        return trio.lowlevel.Abort.FAILED
+
+    with scope:
+        await trio.lowlevel.wait_task_rescheduled(wake)
+    await trio.lowlevel.checkpoint_if_cancelled()
 
 
 _hub: trio.lowlevel.RunVar[Hub | None] = trio.lowlevel.RunVar("callrt media hub", None)
