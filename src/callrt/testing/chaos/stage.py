@@ -27,8 +27,8 @@ from callrt.testing.sim.case import Pause, SimFault
 LATE_SECONDS = 0.1
 TOO_LATE_SECONDS = 1.0
 """A machine on which the emulators' clocks were so late, one time in a hundred or ever, says nothing about callrt."""
-LAST_SECONDS = 1.0
-"""After the last call, before what is left is counted."""
+QUIET_SECONDS = 10.0
+"""After the last call: by then its descriptors must be gone."""
 MORE_FILES = 4
 """Descriptors that the service may hold beyond those it began with: the journal's, a connection that is kept."""
 
@@ -93,8 +93,7 @@ class Stage:
         scenario, service = self.scenario, self.service
         async with self.assembled():
             overs = await self.storm()
-            await trio.sleep(LAST_SECONDS)
-            after = service.server.files()
+            after = await self._files_when_quiet()
             status = await service.end()
             late = lateness(overs)
             calls = await self.judge(late)
@@ -234,6 +233,14 @@ class Stage:
         for party in self.parties:
             found += (await party.answer()).calls
         return tuple(sorted(found, key=lambda call: call.number))
+
+    async def _files_when_quiet(self) -> int | None:
+        before = self.service.server.idle_files
+        await trio.sleep(1.0)
+        with trio.move_on_after(QUIET_SECONDS):
+            while (now := self.service.server.files()) is not None and now > (before or 0) + MORE_FILES:
+                await trio.sleep(0.2)
+        return self.service.server.files()
 
     def _squeezed(self) -> list[str]:
         return [
