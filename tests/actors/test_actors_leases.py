@@ -210,6 +210,45 @@ async def test_call_that_was_here_goes_on_while_the_journal_takes_nothing(autoju
     assert words_of(GREETING + ANSWER)[-1] in words_of(" ".join(line.text for line in state.lines))
 
 
+async def unreadable(seconds: float) -> tuple[PhoneCall, Any, float]:
+    """The process dies, and for so long its successor cannot read what it was about. Also: how long the call lived."""
+    disk = SimDisk()
+    model = EmulatedModel(script())
+    async with open_world(model, agent=AGENT, disk=disk) as world:
+        call = world.carrier.place(saying(HOURS, silence=6.0), habits=PATIENT)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call.run)
+            await call.line.wait_heard_ms(int(1000 * ASKED_AT))
+            disk.fault = StoreFailed("unreadable")
+            world.process.kill()
+            await world.boot()
+            died_at = trio.current_time()
+            with trio.move_on_after(seconds):
+                await call.over.wait()
+            disk.fault = None
+            await call.over.wait()
+            lived = trio.current_time() - died_at
+            await trio.sleep(40)
+        state = await world.state(call.call_sid)
+    return call, state, lived
+
+
+async def test_call_that_cannot_be_read_is_asked_about_again(autojump_clock: Any) -> None:
+    call, state, _ = await unreadable(5.0)
+    assert call.end_reason == state.outcome == "caller_hung_up"
+    words = words_of(" ".join(line.text for line in state.lines if line.role == "agent"))
+    assert words_of(GREETING)[-1] in words, "the greeting that was cut went on"
+    assert len(state.streams) == 2
+
+
+async def test_call_that_stays_unreadable_ends_when_its_patience_does(autojump_clock: Any) -> None:
+    patience = Resilience().carrier_return_seconds
+    call, state, lived = await unreadable(60.0)
+    assert call.end_reason == "app_hung_up"
+    assert patience <= lived <= patience + 3.0
+    assert state.outcome is not None, "the sweeper's"
+
+
 # -- a process that was frozen ----------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twilio.twiml.voice_response import VoiceResponse
 
 from callrt.protocol.carriers.documents import (
+    AskAgain,
     ConnectStream,
     DialHuman,
     Document,
@@ -81,6 +82,13 @@ def test_say_and_hang_up_and_whisper_are_those_of_the_carriers_builder() -> None
     theirs = VoiceResponse()
     theirs.say("A caller", language="en-GB")
     assert same(parsed(Whisper("A caller", "en-GB")), theirs)
+
+
+def test_ask_again_is_the_one_of_the_carriers_builder() -> None:
+    expected = VoiceResponse()
+    expected.pause(length=1)
+    expected.redirect(URLS.action, method="POST")
+    assert same(parsed(AskAgain()), expected)
 
 
 def test_hang_up_and_nothing_are_those_of_the_carriers_builder() -> None:

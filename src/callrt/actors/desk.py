@@ -28,7 +28,14 @@ from callrt.policy import limits
 from callrt.protocol.call import apply
 from callrt.protocol.call_state import CallState
 from callrt.protocol.carriers.calls import IncomingCall
-from callrt.protocol.carriers.documents import ConnectStream, Document, Nothing, SayAndHangUp, Whisper
+from callrt.protocol.carriers.documents import (
+    AskAgain,
+    ConnectStream,
+    Document,
+    Nothing,
+    SayAndHangUp,
+    Whisper,
+)
 from callrt.protocol.carriers.events import StreamStarted
 from callrt.protocol.records import CallAccepted, Entry, StreamOffered, TransferFailed
 from callrt.supervision import ChildSpec, DynamicSupervisor
@@ -70,6 +77,8 @@ class Desk:
         self._agent_for = agent_for
         self._calls: dict[str, Call] = {}
         self._ended: dict[str, CallState] = {}
+        self._unread: dict[str, float] = {}
+        """Calls that were asked about while the journal did not answer, and since when."""
         self._locks: dict[str, trio.Lock] = {}
         self._refusing: str | None = None
         self._empty = trio.Event()
@@ -77,6 +86,7 @@ class Desk:
             max_restarts=10, period=1.0, name="calls", rng=ports.rng("calls")
         )
         resilience = next(iter(self._agents.values())).plan.resilience
+        self._patience = resilience.carrier_return_seconds
         self._attendants = Attendants(ports, resilience, self._calls, keep_seconds=keep_seconds)
         self.peers = self._attendants.peers
 
@@ -202,6 +212,8 @@ class Desk:
             state = await self._state(call_sid)
             if state is not None and state.outcome is None and self.handing_over:
                 return await self._offer_elsewhere(state)
+            if state is None and self._may_still_be_read(call_sid):
+                return AskAgain()
             finished = self._calls.get(call_sid)
             if finished is not None:
                 finished.asked_after_end()
@@ -305,11 +317,8 @@ class Desk:
             return call if call.live else None
         if call_sid in self._ended or self._refusing is not None:
             return None
-        try:
-            state = await self._ports.journal.read(call_sid)
-        except JournalUnavailable:
-            return None
-        if state is None or not state.call_sid:
+        state = await self._state(call_sid)
+        if state is None:
             return None
         if state.outcome is not None:
             self._remember(state)
@@ -359,8 +368,17 @@ class Desk:
         try:
             state = await self._ports.journal.read(call_sid)
         except JournalUnavailable:
+            self._unread.setdefault(call_sid, trio.current_time())
+            while len(self._unread) > ENDED_KEPT:
+                del self._unread[next(iter(self._unread))]
             return None
+        self._unread.pop(call_sid, None)
         return state if state is not None and state.call_sid else None
+
+    def _may_still_be_read(self, call_sid: str) -> bool:
+        """The journal does not answer, and has not for as long as a call may be without its stream."""
+        since = self._unread.get(call_sid)
+        return since is not None and trio.current_time() - since < self._patience
 
     def _language(self, state: CallState) -> str:
         agent = self._agents.get(state.agent)

@@ -12,6 +12,7 @@ from typing import assert_never
 from xml.etree import ElementTree
 
 from callrt.protocol.carriers.documents import (
+    AskAgain,
     ConnectStream,
     DialHuman,
     Document,
@@ -59,6 +60,9 @@ def render(document: Document, urls: Urls, issue_token: Callable[[str, int], str
     match document:
         case ConnectStream():
             _connect(response, document, urls, issue_token)
+        case AskAgain():
+            ElementTree.SubElement(response, "Pause", length=str(document.pause_seconds))
+            ElementTree.SubElement(response, "Redirect", method="POST").text = urls.action
         case DialHuman():
             _dial(response, document, urls)
         case Whisper():

@@ -20,6 +20,13 @@ class ConnectStream:
 
 
 @attrs.frozen
+class AskAgain:
+    """Wait, then ask what comes next: nobody can say yet."""
+
+    pause_seconds: int = 1
+
+
+@attrs.frozen
 class DialHuman:
     """Connect the caller with a human, who hears a summary before the caller is on the line."""
 
@@ -52,4 +59,4 @@ class Nothing:
     """An empty document: for callbacks that want none."""
 
 
-Document = ConnectStream | DialHuman | Whisper | SayAndHangUp | HangUp | Nothing
+Document = ConnectStream | AskAgain | DialHuman | Whisper | SayAndHangUp | HangUp | Nothing
