@@ -63,7 +63,9 @@ class Load:
         self.killing = kill
         if kill:
             self._kill()
-        row = {"calls": count, "memory_kb_per_call": None} | measure(world, calls, args.pid, args.seconds)
+        row: Row = {"calls": count, "memory_kb_per_call": None} | measure(
+            world, calls, args.pid, args.seconds
+        )
         self.killing = False
         memory, others = self.before
         if count > others:

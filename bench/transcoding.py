@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from callrt.protocol.audio import Resampler, mulaw_decode, mulaw_encode, pcm_decode, pcm_encode
+from callrt.protocol.audio import Resampler, Samples, mulaw_decode, mulaw_encode, pcm_decode, pcm_encode
 from callrt.protocol.models.openai_realtime import OpenAIRealtimeCodec
 from callrt.protocol.models.transcoding import Dialect, codec_for
 
@@ -86,15 +86,16 @@ def line_db() -> float:
     return impurity(mulaw_decode(mulaw_encode(tone(NARROW, 2))))
 
 
-def impurity(samples: np.ndarray) -> float:
+def impurity(samples: Samples) -> float:
     middle = samples[NARROW // 2 : NARROW // 2 + NARROW].astype(float)
     power = np.abs(np.fft.rfft(middle)) ** 2
     return float(10 * np.log10((power.sum() - power[1000]) / power[1000]))
 
 
-def tone(rate: int, seconds: float) -> np.ndarray:
+def tone(rate: int, seconds: float) -> Samples:
     at = np.arange(int(rate * seconds)) / rate
-    return np.rint(16_000 * np.sin(2 * np.pi * 1000 * at)).astype(np.int16)
+    wave: Samples = np.rint(16_000 * np.sin(2 * np.pi * 1000 * at)).astype(np.int16)
+    return wave
 
 
 if __name__ == "__main__":

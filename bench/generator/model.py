@@ -226,7 +226,7 @@ class Model(Socket):
         self.say(
             {"type": "input_audio_buffer.committed", "item_id": item, "previous_item_id": self.last_item}
         )
-        heard = [{"type": "input_audio", "transcript": None}]
+        heard: list[object] = [{"type": "input_audio", "transcript": None}]
         self._item(self._message(item, "user", "completed", heard))
         self.say(
             {

@@ -234,7 +234,7 @@ class Caller(Socket):
         if not self.world.plan.beacon:
             if not encoded.startswith(audio.MAGIC_TEXT):
                 return 0.0
-            return audio.STAMP.unpack_from(a2b_base64(encoded[: audio.STAMP_CHARS]))[4]
+            return float(audio.STAMP.unpack_from(a2b_base64(encoded[: audio.STAMP_CHARS]))[4])
         model = self.model
         if model is None or not model.spoke_at or not audio.is_loud(a2b_base64(encoded)):
             return 0.0
