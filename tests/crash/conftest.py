@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    told = {"instants": 0, "struck_again": 0}
+    told: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
             if getattr(report, "when", "") == "call":
                 for name, value in report.user_properties:
-                    if name in told:
-                        told[name] += int(value)
-    if told["instants"]:
-        terminalreporter.write_line(
-            f"kill -9 at {told['instants']} instants; {told['struck_again']} of them were struck again, "
-            "because this machine had kept their callers from running"
-        )
+                    told[name] += int(value)
+    for what, again in (("instants", "struck_again"), ("deploys", "deployed_again")):
+        if told[what]:
+            terminalreporter.write_line(
+                f"crash: {told[what]} {what}; {told[again]} of them gone through again, because the machine had "
+                "kept callers or service from running"
+            )

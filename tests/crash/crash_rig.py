@@ -47,7 +47,11 @@ START_SECONDS = 60.0
 PATIENCE_SECONDS = 5.0
 """Of silence on the line, before the caller asks again."""
 CALL_SECONDS_MAX = 100.0
-OUTCOME_SECONDS = 10.0
+OUTCOME_SECONDS = 30.0
+"""A call of which nobody hears any more is given its end by the sweeper."""
+LAG_MAX = 0.3
+"""Seconds. Kept from running for longer, callers talk to a service that is far behind them, and what they heard says
+nothing about it."""
 FRAME = 160
 
 TOOLS = '''\
@@ -161,10 +165,12 @@ class Server:
     shared: tuple[int, int] | None = None
     """Descriptors of the listening sockets, public and admin, that a process manager would pass."""
     processes: list[trio.Process] = attrs.field(factory=list)
+    serving: list[trio.Process] = attrs.field(factory=list)
+    """Those that have said that they listen."""
 
-    async def start(self, *options: str) -> trio.Process:
+    async def start(self, *, config: str = "callrt.toml") -> trio.Process:
         """Returns when it listens."""
-        command = [sys.executable, "-m", "callrt", "serve", "--config", str(self.folder / "callrt.toml")]
+        command = [sys.executable, "-m", "callrt", "serve", "--config", str(self.folder / config)]
         more: dict[str, Any] = {}
         if self.shared is not None:
             # As systemd does it: descriptors from 3 on, for the process of this id.
@@ -172,13 +178,14 @@ class Server:
             more = {"pass_fds": self.shared}
         with (self.folder / "log.txt").open("ab") as log:
             process = await trio.lowlevel.open_process(
-                [*command, *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, **more
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, **more
             )
         self.processes.append(process)
         assert process.stdout is not None
         with trio.fail_after(START_SECONDS):
             line = await process.stdout.receive_some()
         assert line.startswith(b"listening on "), self.log()
+        self.serving.append(process)
         return process
 
     async def kill(self, process: trio.Process) -> None:
@@ -199,6 +206,15 @@ class Server:
             await process.stdout.aclose()
 
 
+def kept_waiting(pid: int) -> float:
+    """Seconds that this process's main thread was ready to run and had no core, since it began; 0 where the kernel
+    does not count them."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
 def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
@@ -217,7 +233,8 @@ class Rig:
     models: list[EmulatedModel]
     admin_port: int
     lag: float = 0.0
-    """The longest that this process was kept from running: carriers' clocks stood still for so long."""
+    """The longest that this process was kept from running, or within a second one of the service's: callers' clocks
+    stood still, or the service was behind their ears."""
     visits: dict[int, Visit] = attrs.field(factory=dict)
     """By the number of their agent."""
 
@@ -237,6 +254,21 @@ class Rig:
             due = trio.current_time() + 0.02
             await trio.sleep_until(due)
             self.lag = max(self.lag, trio.current_time() - due)
+
+    async def watch_service(self) -> None:
+        before: dict[int, float] = {}
+        while True:
+            now = {
+                each.pid: kept_waiting(each.pid) for each in self.server.serving if each.returncode is None
+            }
+            self.lag = max([self.lag, *(now[pid] - before[pid] for pid in now if pid in before)])
+            before = now
+            await trio.sleep(1.0)
+
+    @property
+    def starved(self) -> bool:
+        """The machine had no time, or its disk took no write for two seconds."""
+        return self.lag > LAG_MAX or "JournalDown" in self.server.log()
 
     async def wait_outcomes(self) -> None:
         """Until the journal has an end for each call, or long enough for it."""
@@ -293,6 +325,7 @@ async def open_rig(
         (folder / "crash_tools.py").write_text(TOOLS)
         rig = Rig(Server(folder, port), carrier, models, admin_port)
         nursery.start_soon(rig.watch_lag)
+        nursery.start_soon(rig.watch_service)
         try:
             yield rig
         finally:
