@@ -46,8 +46,8 @@ class Begin:
     base_url: str
     media_ports: Mapping[int, int]
     """Calls whose media sockets take another way to it: a relay's port."""
-    pause: float = 0.02
-    """Between two calls."""
+    pause: float = 0.0
+    """Seconds between two calls."""
 
 
 @attrs.frozen

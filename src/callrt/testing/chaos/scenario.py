@@ -53,6 +53,8 @@ class Scenario:
     calls: int = 2
     bystanders: int = 0
     """The last so many calls, to which nothing is done but what strikes the whole process: they must be whole."""
+    pause: float = 0.02
+    """Seconds between one call and the next."""
     party: int = 25
     """Calls whose emulators share a process."""
     asks: tuple[str, ...] = ("hours",)

@@ -186,7 +186,7 @@ class Stage:
     async def storm(self) -> list[msg.Over]:
         """All calls, once, and whatever strikes them."""
         overs: list[msg.Over] = []
-        pause = 0.02 * len(self.parties)
+        pause = self.scenario.pause * len(self.parties)
         for party in self.parties:
             party.tell(msg.Begin(f"http://127.0.0.1:{self.service.server.port}", self._media_ports, pause))
         # A blow is dealt to its end: it may have to start the service again.
