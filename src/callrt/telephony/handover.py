@@ -5,16 +5,17 @@ from __future__ import annotations
 import random
 import ssl
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import httpx
 import msgspec
-import tenacity
 import trio
+
+from callrt.telephony.outbound import Outbound
 
 ATTEMPTS_MAX = 3
 FIRST_DELAY_SECONDS = 0.5
+CAP_SECONDS = 4.0
 ATTEMPT_TIMEOUT_SECONDS = 5.0
 
 
@@ -26,7 +27,7 @@ class HandoverFailed(Exception):
         self.status = status
 
 
-class TranscriptPost:
+class TranscriptPost(Outbound):
     """Posts transcripts, at least once each: the receiver tells repetitions apart by ``call_sid``."""
 
     def __init__(
@@ -36,42 +37,22 @@ class TranscriptPost:
         transport: httpx.AsyncBaseTransport | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._rng = rng
-        self._client = httpx.AsyncClient(
+        client = httpx.AsyncClient(
             transport=transport,
             verify=True if ssl_context is None else ssl_context,
             timeout=ATTEMPT_TIMEOUT_SECONDS,
             follow_redirects=False,
             trust_env=False,
         )
-
-    async def __aenter__(self) -> TranscriptPost:
-        await self._client.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with trio.CancelScope(deadline=trio.current_time() + 2, shield=True):
-            await self._client.__aexit__(kind, error, traceback)
+        super().__init__(client, rng)
 
     async def post(self, address: str, payload: Mapping[str, Any]) -> None:
         """Raises :class:`HandoverFailed` after the last attempt. If cancelled: it may have happened."""
         body = msgspec.json.encode(payload)
-        retrying = tenacity.AsyncRetrying(
-            sleep=trio.sleep,
-            stop=tenacity.stop_after_attempt(ATTEMPTS_MAX),
-            wait=self._delay,
-            retry=tenacity.retry_if_exception(_is_passing),
-            reraise=True,
+        retrying = self._retrying(
+            _is_passing, attempts=ATTEMPTS_MAX, first=FIRST_DELAY_SECONDS, cap=CAP_SECONDS
         )
         await retrying(self._once, address, body)
-
-    def _delay(self, state: tenacity.RetryCallState) -> float:
-        return float(FIRST_DELAY_SECONDS * 2.0 ** (state.attempt_number - 1) * self._rng.uniform(0.5, 1.0))
 
     async def _once(self, address: str, body: bytes) -> None:
         try:

@@ -10,16 +10,15 @@ from __future__ import annotations
 import random
 import ssl
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import attrs
 import httpx
 import msgspec
-import tenacity
 import trio
 
 from callrt.policy.settings import TwilioSettings
+from callrt.telephony.outbound import Outbound
 
 SMS_CHARS_MAX = 1600
 """Twilio's bound for one message body; longer ones are cut."""
@@ -82,7 +81,7 @@ class Retries:
     attempt_timeout_seconds: float = 5.0
 
 
-class TwilioRest:
+class TwilioRest(Outbound):
     """Twilio's REST interface for one account, as an async context manager.
 
     ``transport`` and ``rng`` are injected: tests answer in memory, and delays are repeatable.
@@ -99,9 +98,8 @@ class TwilioRest:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._account = settings.account_sid
-        self._rng = rng
         self._retries = retries or Retries()
-        self._client = httpx.AsyncClient(
+        client = httpx.AsyncClient(
             base_url=f"{settings.api_url}/2010-04-01/Accounts/{settings.account_sid}",
             auth=(settings.account_sid, settings.auth_token),
             transport=transport,
@@ -111,19 +109,7 @@ class TwilioRest:
             follow_redirects=False,
             trust_env=False,
         )
-
-    async def __aenter__(self) -> TwilioRest:
-        await self._client.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with trio.CancelScope(deadline=trio.current_time() + 2, shield=True):
-            await self._client.__aexit__(kind, error, traceback)
+        super().__init__(client, rng)
 
     async def update_call(self, call_sid: str, *, twiml: str | None = None, url: str | None = None) -> None:
         """Make a live call run another document: its text, or the address that gives it. Ends an open stream.
@@ -174,19 +160,15 @@ class TwilioRest:
             passing = error.status is None or error.status >= 500
             return error.not_processed or (repeatable and passing)
 
-        retrying = tenacity.AsyncRetrying(
-            sleep=trio.sleep,
-            stop=tenacity.stop_after_attempt(self._retries.attempts_max),
-            wait=self._delay,
-            retry=tenacity.retry_if_exception(worth_repeating),
-            reraise=True,
+        retries = self._retries
+        retrying = self._retrying(
+            worth_repeating,
+            attempts=retries.attempts_max,
+            first=retries.first_seconds,
+            cap=retries.cap_seconds,
         )
         answer: Mapping[str, Any] = await retrying(self._once, action, method, path, form)
         return answer
-
-    def _delay(self, state: tenacity.RetryCallState) -> float:
-        doubled: float = self._retries.first_seconds * 2.0 ** (state.attempt_number - 1)
-        return min(self._retries.cap_seconds, doubled) * self._rng.uniform(0.5, 1.0)
 
     async def _once(
         self, action: str, method: str, path: str, form: Mapping[str, str] | None
