@@ -115,6 +115,8 @@ def run_soak(minutes: float) -> int:
         print(f"  {trend}")
     for sentence in report.trouble:
         print(f"  VIOLATED   {sentence}")
+    if report.unfit:
+        print(f"  {report.unfit} of {len(report.samples)} waves were not judged: the machine was too busy")
     print(f"{len(report.calls)} calls: {'all held, nothing grows' if report.ok else 'violated'}")
     return 0 if report.ok else 1
 
@@ -127,6 +129,6 @@ def _in_one_sentence(main: Callable[[], Awaitable[T]]) -> T:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        if isinstance(error, CallrtError):
+        if isinstance(error, CallrtError | KeyboardInterrupt):
             raise error from None
         raise

@@ -40,6 +40,8 @@ from callrt.testing.sim.stage import BAD
 SETTLE_SECONDS = 12.0
 SCENARIO_SECONDS = 240.0
 """What is not over by then is cut off, and that is a violation."""
+FEW = httpx.Limits(max_keepalive_connections=1)
+"""A connection that the carrier keeps for its next question is not one that the service has left behind."""
 LATENESS_EVERY = 0.02
 BASE_SLACK = 0.06
 """Latency that the checkers grant each way: loopback is fast, an interpreter is not."""
@@ -310,7 +312,10 @@ async def main() -> None:
         async with send_lock:
             await answers.send_all(msg.packed(message))
 
-    async with httpx.AsyncClient(timeout=10.0, trust_env=False) as client, trio.open_nursery() as nursery:
+    async with (
+        httpx.AsyncClient(timeout=10.0, trust_env=False, limits=FEW) as client,
+        trio.open_nursery() as nursery,
+    ):
         party = Party(await inbox.next(), nursery)
         await say(await party.open(http_request(client)))
 

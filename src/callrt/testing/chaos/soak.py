@@ -16,7 +16,7 @@ from callrt.testing.chaos import messages as msg
 from callrt.testing.chaos.scenario import Scenario
 from callrt.testing.chaos.service import Service
 from callrt.testing.chaos.slopes import Trend, trend
-from callrt.testing.chaos.stage import Stage, lateness
+from callrt.testing.chaos.stage import Stage, is_fit, lateness
 
 WARM_UP = 3
 """Waves until caches are full and the allocator has found its size."""
@@ -46,7 +46,8 @@ class SoakReport:
     calls: tuple[msg.CallReport, ...]
     samples: tuple[Sample, ...]
     trends: tuple[Trend, ...]
-    late: float
+    unfit: int
+    """Waves that the machine was too busy to judge: what is left after them counts all the same."""
     trouble: tuple[str, ...]
 
     @property
@@ -76,7 +77,7 @@ class _Soak:
     tell: Callable[[str], None]
     samples: list[Sample] = attrs.field(factory=list)
     calls: list[msg.CallReport] = attrs.field(factory=list)
-    late: float = 0.0
+    unfit: int = 0
     trouble: list[str] = attrs.field(factory=list)
 
     async def run(self, seconds: float) -> SoakReport:
@@ -91,16 +92,27 @@ class _Soak:
             tuple(self.calls),
             tuple(self.samples),
             trends(self.samples[WARM_UP:]),
-            self.late,
+            self.unfit,
             tuple(self.trouble),
         )
 
     async def _wave(self) -> None:
         overs = await self.stage.storm()
         late = lateness(overs)
-        self.late = max(self.late, late.p99)
         reports = await self.stage.judge(late)
         self.calls += reports
+        if is_fit(late):
+            self._note_trouble(reports)
+        else:
+            self.unfit += 1
+        sample = await self._sample()
+        self.samples.append(sample)
+        self.tell(
+            f"{sample.calls:6} calls   {sample.memory / 1e6:7.1f} MB   {sample.files:3} files   "
+            f"{sample.tasks:4} tasks   {sample.objects:7} objects   late {late.p99 * 1000:.0f} ms"
+        )
+
+    def _note_trouble(self, reports: Sequence[msg.CallReport]) -> None:
         self.trouble += [
             f"{found.guarantee} in call {call.number} of wave {len(self.samples) + 1}: {found.what} ({found.checker})"
             for call in reports
@@ -111,12 +123,6 @@ class _Soak:
             for call in reports
             if call.outcome != self.scenario.outcome
         ]
-        sample = await self._sample()
-        self.samples.append(sample)
-        self.tell(
-            f"{sample.calls:6} calls   {sample.memory / 1e6:7.1f} MB   {sample.files:3} files   "
-            f"{sample.tasks:4} tasks   {sample.objects:7} objects   late {late.p99 * 1000:.0f} ms"
-        )
 
     async def _sample(self) -> Sample:
         async with httpx.AsyncClient(trust_env=False) as client:

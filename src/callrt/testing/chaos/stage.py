@@ -52,7 +52,7 @@ class ChaosReport:
     @property
     def fit(self) -> bool:
         """Did the machine keep time well enough for a verdict?"""
-        return self.late.p99 <= LATE_SECONDS and self.late.worst <= TOO_LATE_SECONDS
+        return is_fit(self.late)
 
     @property
     def recoveries(self) -> list[float]:
@@ -70,6 +70,10 @@ async def run_scenario(scenario: Scenario) -> ChaosReport:
         finally:
             await service.close()
         return report
+
+
+def is_fit(late: msg.Late) -> bool:
+    return late.p99 <= LATE_SECONDS and late.worst <= TOO_LATE_SECONDS
 
 
 def lateness(overs: Sequence[msg.Over]) -> msg.Late:
