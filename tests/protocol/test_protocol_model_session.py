@@ -452,3 +452,34 @@ def test_reply_that_was_asked_for_in_words_is_asked_for_again_in_the_same_words(
     one.handle(ev.ReplyStarted("r1", {}), 1.1)
     out = one.handle(ev.ReplyDone("r1", "failed", "", "server_error", ""), 1.3)
     assert sent(out) == [asked]
+
+
+def test_tool_of_an_earlier_session_answers_in_the_one_that_took_it_over() -> None:
+    told = (ev.AddToolCall("a", "look", "{}", "x"), ev.AddToolCall("b", "look", "{}", "y"))
+
+    def opened() -> ModelSession:
+        turn = Turn()
+        turn.state = TurnState.TOOL_RUNNING
+        opening = Opening(CONFIGURE, told, running=("a", "b"))
+        return ModelSession(2, opening, turn, 0.0, SessionLimits())
+
+    def go_live(one: ModelSession) -> list[Any]:
+        one.handle(ev.SessionCreated("s", None), 0.0)
+        one.handle(ev.SessionUpdated({}), 0.0)
+        return sent(one.handle(ev.ItemAdded("y", None, "function_call"), 0.0))
+
+    early = opened()
+    assert early.tool_output("a", "1", 0.0) == [], "the session does not know the call yet"
+    assert [type(c) for c in go_live(early)] == [ev.Configure, ev.AddToolOutput]
+    assert early.deadline == float("inf"), "a running tool is no stall"
+    assert [type(c) for c in sent(early.tool_output("b", "2", 1.0))] == [ev.AddToolOutput, ev.RequestReply]
+
+    both = opened()
+    both.tool_output("a", "1", 0.0)
+    both.tool_output("b", "2", 0.0)
+    assert [type(c) for c in go_live(both)] == [
+        ev.Configure,
+        ev.AddToolOutput,
+        ev.AddToolOutput,
+        ev.RequestReply,
+    ]

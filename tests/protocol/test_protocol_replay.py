@@ -305,3 +305,17 @@ def test_transcript_loses_its_oldest_lines_first() -> None:
     assert text.startswith("…\nCaller: line ")
     assert text.endswith("line 49 " + "x" * 60)
     assert "line 0 " not in text
+
+
+RUNNING = UsedTool("call_2", "look_up", '{"day":"Friday"}', None, "")
+
+
+def test_running_tool_is_told_without_an_output_and_owes_the_reply_itself() -> None:
+    for before in ([FRIDAY], [FRIDAY, ANSWER], [FRIDAY, CUT], [FRIDAY, BOOKED]):
+        made = plan([*before, RUNNING], running={"call_2"})
+        assert isinstance(made.commands[-1], AddToolCall)
+        assert made.commands[-1].call_id == "call_2"
+        assert (made.owed, made.resume) == (False, False)
+    made = plan([FRIDAY, RUNNING, BOOKED], running={"call_2"})
+    assert not made.owed, "the last output of a turn brings its reply"
+    assert plan([FRIDAY, RUNNING, ASK], running={"call_2"}).owed, "what the caller said since wants an answer"

@@ -39,15 +39,19 @@ def begin_session(line: Line) -> Begin:
     )
     line.note_expected()
     state = line.log.state
-    # A tool that still runs is left out: the model asks again and joins the run that is under way.
+    # A tool that still runs is told without its output, which follows when it is there.
+    running = line.tools.running()
+    ids = frozenset(use.call_id for use in running)
     arrived = _arrived_whole(line)
     history = tuple(
         attrs.evolve(item, complete=True)
         if isinstance(item, SaidByAgent) and item.item_id in arrived
         else item
         for item in state.history
-        if not (isinstance(item, UsedTool) and item.output is None)
+        if not (isinstance(item, UsedTool) and item.output is None and item.call_id not in ids)
     )
+    known = frozenset(item.call_id for item in history if isinstance(item, UsedTool))
+    history += tuple(use for use in running if use.call_id not in known)
     speech = {
         item: line.uplink.read(begin, end) for item, (begin, end) in line.turn_audio.items() if end > begin
     }
@@ -57,11 +61,19 @@ def begin_session(line: Line) -> Begin:
         expected=line.expected(),
         speech=speech,
         next_id=lambda: f"r{line.sessions}_{next(line.replay_ids)}",
+        running=ids,
     )
     replay = plan.commands
     if line.afresh and replay:
         text = summary(history, state.caller, agent.name, "")
         replay = (ev.AddMessage("system", f"Earlier in this call: {text}", f"r{line.sessions}_s"),)
+    # What the budget or a fresh start left out of them: an output needs its call.
+    told = {command.call_id for command in replay if isinstance(command, ev.AddToolCall)}
+    replay += tuple(
+        ev.AddToolCall(use.call_id, use.name, use.arguments, f"r{line.sessions}_{next(line.replay_ids)}")
+        for use in running
+        if use.call_id not in told
+    )
     held = line.uplink.read(line.heard_until)
     spoken_at = first_speech(held)
     if spoken_at is not None:
@@ -82,9 +94,18 @@ def begin_session(line: Line) -> Begin:
             first = ev.RequestReply(metadata={"purpose": "answer"})
     if first is not None or owed:
         line.turn.state = TurnState.REPLY_OWED
+    elif running:
+        line.turn.state = TurnState.TOOL_RUNNING
     else:
         line.turn.state = TurnState.IDLE if line.voice.silent else TurnState.AGENT_FINISHING
-    return Begin(Opening(configure, replay, first, owed=owed or spoken_at is not None), audio_from)
+    opening = Opening(
+        configure,
+        replay,
+        first,
+        owed=owed or spoken_at is not None,
+        running=tuple(use.call_id for use in running),
+    )
+    return Begin(opening, audio_from)
 
 
 def _heard_text(line: Line, item: SaidByAgent) -> str:

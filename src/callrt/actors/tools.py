@@ -26,6 +26,7 @@ from callrt.actors.tool_runner import Job, Outcome, Progress, ThreadRunner, Tool
 from callrt.policy.facts import Fact, ToolRan
 from callrt.policy.settings import Resilience
 from callrt.protocol.call_state import ToolUse
+from callrt.protocol.history import UsedTool
 from callrt.protocol.models.events import ToolSpec
 from callrt.protocol.records import AnyRecord, ToolFinished, ToolIntended
 from callrt.protocol.tools import (
@@ -153,6 +154,12 @@ class ToolDesk:
     def pending(self) -> int:
         """Runs that have not been settled."""
         return len(self._active)
+
+    def running(self) -> tuple[UsedTool, ...]:
+        """Requests whose outputs are still to come, oldest first; a lost session's are the next one's too."""
+        return tuple(
+            UsedTool(a.run.call_id, a.run.name, a.run.arguments, None, "") for a in self._active.values()
+        )
 
     async def wait_settled(self) -> None:
         """Until no run is pending. If cancelled: no effect."""

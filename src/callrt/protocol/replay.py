@@ -63,7 +63,7 @@ DIGEST_LINE_MAX = 120
 @attrs.frozen
 class ReplayPlan:
     commands: tuple[ModelCommand, ...]
-    """Oldest first; each call of a tool is followed by its output."""
+    """Oldest first; each call of a tool is followed by its output, unless it still runs."""
     owed: bool
     """The caller waits for a reply."""
     resume: bool
@@ -92,18 +92,24 @@ def replay_plan(
     speech: Mapping[str, bytes],
     next_id: Callable[[], str],
     ended: Collection[str] = (),
+    running: Collection[str] = (),
 ) -> ReplayPlan:
     """Plan what a fresh session is told. ``token_budget`` is for the items alone, without instructions.
 
     ``expected`` has, by item id, what will have been heard of an agent's line when the audio in hand has been
     played; it replaces the line's own text unless that was interrupted, and a line that the history does not
     know yet comes last. ``ended`` names those that were generated to their end: nothing of them is to be
-    taken up again. ``speech`` has, by item id, the caller's audio where the words are not known. ``next_id``
-    gives fresh item ids of at most 32 characters.
+    taken up again. ``speech`` has, by item id, the caller's audio where the words are not known. ``running``
+    are the call ids of tools that still run: they are told without an output, which will follow and bring
+    the reply. ``next_id`` gives fresh item ids of at most 32 characters.
     """
     entries = _as_expected(history, expected, ended)
-    owed, resume = _what_next(entries)
-    units = [_Unit(entry, _commands(entry, speech, next_id)) for entry in entries if not _is_unheard(entry)]
+    owed, resume = _what_next(entries, running)
+    units = [
+        _Unit(entry, _commands(entry, speech, next_id, running))
+        for entry in entries
+        if not _is_unheard(entry)
+    ]
     note = (AddMessage("system", RESUME_NOTE, _checked(next_id())),) if resume else ()
     dropped, kept = _within(
         units, token_budget - sum(_tokens(command) for command in note), token_budget // 4
@@ -140,8 +146,13 @@ def _is_unheard(entry: HistoryItem) -> bool:
     return isinstance(entry, SaidByAgent) and not entry.text.strip()
 
 
-def _what_next(entries: Sequence[HistoryItem]) -> tuple[bool, bool]:
+def _what_next(entries: Sequence[HistoryItem], running: Collection[str]) -> tuple[bool, bool]:
     """(a reply is owed, the agent is to resume). A line of which nothing was heard counts as not begun."""
+    for entry in reversed(entries):
+        if isinstance(entry, SaidByCaller):
+            break
+        if isinstance(entry, UsedTool) and entry.call_id in running:
+            return False, False  # the last output of the turn brings the reply
     lost = False
     for entry in reversed(entries):
         if not isinstance(entry, SaidByAgent):
@@ -157,7 +168,7 @@ def _what_next(entries: Sequence[HistoryItem]) -> tuple[bool, bool]:
 
 
 def _commands(
-    entry: HistoryItem, speech: Mapping[str, bytes], next_id: Callable[[], str]
+    entry: HistoryItem, speech: Mapping[str, bytes], next_id: Callable[[], str], running: Collection[str]
 ) -> tuple[ModelCommand, ...]:
     match entry:
         case SaidByAgent(text=text):
@@ -168,6 +179,8 @@ def _commands(
             if audio := speech.get(item_id):
                 return (AddSpeech(audio, _checked(next_id())),)
             return (AddMessage("user", SPEECH_NOT_UNDERSTOOD, _checked(next_id())),)
+        case UsedTool(call_id=call_id) if call_id in running:
+            return (AddToolCall(call_id, entry.name, entry.arguments or "{}", _checked(next_id())),)
         case UsedTool():
             output = entry.output if entry.output is not None else _no_output(entry.status)
             return (

@@ -21,6 +21,8 @@ class Opening:
     replay: tuple[ev.ModelCommand, ...] = ()
     first: ev.RequestReply | None = None
     owed: bool = False
+    running: tuple[str, ...] = ()
+    """Calls of tools in ``replay`` whose outputs will follow; the last of them brings the reply."""
 
     @property
     def last_item(self) -> str | None:

@@ -66,6 +66,8 @@ class ModelSession:
     _with_audio: dict[str, int] = attrs.field(factory=dict)
     _pending_tools: dict[str, None] = attrs.field(factory=dict)
     _seen_tools: dict[str, None] = attrs.field(factory=dict)
+    _early_outputs: dict[str, tuple[str, bool]] = attrs.field(factory=dict)
+    """Of tools that an earlier session asked for and that were done before this one was live."""
     _wanted: ev.RequestReply | None = None
     _asked: ev.RequestReply | None = None
     """What the present reply was asked for with; None when the caller's turn brought it by itself."""
@@ -82,6 +84,7 @@ class ModelSession:
         self._failures = Failures(self.limits)
         self._requests = Requests(self.number)
         self._handshake = Handshake(self.opening, self._requests, self.limits, self.started_at)
+        self._pending_tools = dict.fromkeys(self.opening.running)
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -175,8 +178,19 @@ class ModelSession:
         self.phase = self._handshake.phase
         if self.phase is not Phase.LIVE:
             return effects
+        reply = False
+        for call_id, (output, wanted) in self._early_outputs.items():
+            del self._pending_tools[call_id]
+            effects = [
+                *effects,
+                self._requests.send(ev.AddToolOutput(call_id, output, self._requests.next_id())),
+            ]
+            reply = reply or wanted
+        self._early_outputs.clear()
         if self.opening.first is not None:
             return effects + self._ask(self.opening.first, now)
+        if reply and not self._pending_tools:
+            return effects + self._ask(ev.RequestReply(), now)
         if self.opening.owed:
             # The caller spoke while nobody listened: his own words, sent now, will call for the reply.
             self.turn.feed(TurnInput.REPLY_REQUESTED)
@@ -323,6 +337,11 @@ class ModelSession:
         if dead:
             return out + self._ask_if_wanted(now)
         if event.status == "incomplete":
+            if reply is not None and not spoke and not self._pending_tools and not self.caller_talking:
+                # Withheld as a whole: to the caller that is no reply.
+                return out + self._retry(
+                    FaultKind.REPLY_FAILED, f"incomplete {event.reason}", spoke=False, now=now
+                )
             out.append(fx.Noticed(FaultKind.REPLY_FAILED, f"incomplete {event.reason}"))
         if whole:
             self._failures.forgive()
@@ -371,6 +390,7 @@ class ModelSession:
         self._retry_at = math.inf
         if self._reply is not None:
             self._wanted = request
+            self._owe(now)  # at least its end: a tool was waited for, the model is waited for now
             return []
         self._wanted = None
         self._asked = request
@@ -396,9 +416,12 @@ class ModelSession:
         return [fx.Useful(), fx.RunTool(event.call_id, event.name, event.arguments)]
 
     def tool_output(self, call_id: str, output: str, now: float, *, reply: bool = True) -> Effects:
-        """The one output of a call of this session. The follow-up reply is asked for once, when the last of the
-        reply's calls has its output. Calls of another session are in the replay and change nothing here."""
-        if call_id not in self._pending_tools or self.phase is not Phase.LIVE:
+        """The one output of a call of this session, or of one that it took over. The follow-up reply is asked for
+        once, when the last of the reply's calls has its output. Others are in the replay and change nothing here."""
+        if call_id not in self._pending_tools or self.phase is Phase.OVER:
+            return []
+        if self.phase is not Phase.LIVE:
+            self._early_outputs[call_id] = (output, reply)
             return []
         del self._pending_tools[call_id]
         out: Effects = [self._requests.send(ev.AddToolOutput(call_id, output, self._requests.next_id()))]
