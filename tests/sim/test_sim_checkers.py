@@ -33,6 +33,18 @@ def test_checker_answers_are_whole_finds_a_lost_word() -> None:
     assert "answers_are_whole" in found(altered(history, tape=silenced(history, word.began, word.ended)))
 
 
+def test_checker_answers_are_whole_grants_half_a_word_to_each_lost_model() -> None:
+    def with_the_end_cut_off(history: History, *indices: int) -> History:
+        for index in indices:
+            word = words_of_line(history, "hours")[index]
+            history = altered(history, tape=silenced(history, word.began + 0.3 * word.ms / 1000, word.ended))
+        return history
+
+    assert "answers_are_whole" in found(with_the_end_cut_off(sound(), 9))
+    assert "answers_are_whole" not in found(with_the_end_cut_off(sound(CLOSED), 9))
+    assert "answers_are_whole" in found(with_the_end_cut_off(sound(CLOSED), 8, 9))
+
+
 def test_checker_answers_are_whole_finds_words_heard_twice() -> None:
     history = sound()
     words = words_of_line(history, "hours")

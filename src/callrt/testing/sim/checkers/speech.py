@@ -75,7 +75,9 @@ def _judge_line(
         if before == 0.0:
             order.append(word.index)
     missing = [index for index in range(len(LINES[line])) if parts.get(index, 0.0) < HEARD]
-    if len(missing) > lost_words:
+    # Each model that was lost may have left one word half said, and where in the sound it was is an estimate.
+    halves = min(sum(parts.get(index, 0.0) > 0.0 for index in missing), model_losses(history, start, end))
+    if len(missing) - halves > lost_words:
         said = " ".join(LINES[line][index] for index in missing)
         yield Violation(guarantee, "answers_are_whole", f'of "{line}" the caller never heard: {said}')
     elif any(after < before for before, after in itertools.pairwise(order)):
@@ -114,14 +116,25 @@ def allowances(history: History, start: float, end: float) -> tuple[int, float]:
     return words, ms
 
 
-def interrupted_by_the_model(history: History, start: float, end: float) -> bool:
-    """The service heard speech where none was, or had enough: it cut its own answer, and that was that."""
-    return any(
-        isinstance(struck.fault, Fault)
-        and struck.fault.kind in ("phantom_speech", "incomplete")
-        and start <= struck.at <= end
+def model_losses(history: History, start: float, end: float) -> int:
+    """How often a session was lost, or may have been, around this exchange."""
+    return sum(
+        isinstance(struck.fault, Fault) and struck.fault.kind in SERIOUS and start - 10.0 <= struck.at <= end
         for struck in history.struck
     )
+
+
+def interrupted_by_the_model(history: History, start: float, end: float) -> bool:
+    """The service heard speech where none was, had enough, or refused its history: it cut its own answer."""
+    return any(
+        isinstance(struck.fault, Fault) and _cuts_itself(struck.fault) and start <= struck.at <= end
+        for struck in history.struck
+    )
+
+
+def _cuts_itself(fault: Fault) -> bool:
+    # Close 1007: the next session is given a summary, and how it goes on from that is the model's affair.
+    return fault.kind in ("phantom_speech", "incomplete") or (fault.kind == "close" and fault.code == 1007)
 
 
 def late_tool(history: History, start: float) -> bool:
