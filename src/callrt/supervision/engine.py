@@ -74,7 +74,7 @@ class Run:
         self.reports = Reports(face.hooks, above=ctx.reports if ctx is not None else None)
         rng = face.rng if face.rng is not None else ctx.rng if ctx is not None else random.Random(0)
         self.seed = f"{rng.getrandbits(64):x}"
-        self.rng = random.Random(f"{self.seed}/backoff")
+        self._rng: random.Random | None = None
         self.window = Window(face.max_restarts, face.period)
         self.children: dict[Hashable, Child] = {}
         """In start order."""
@@ -93,6 +93,13 @@ class Run:
         self._due: list[tuple[float, int, Child]] = []
         self._due_serial = 0
         self._wake: trio.Event | None = None
+
+    @property
+    def rng(self) -> random.Random:
+        """For the backoff; made when one is needed, since it is larger than the rest of a run."""
+        if self._rng is None:
+            self._rng = random.Random(f"{self.seed}/backoff")
+        return self._rng
 
     def ending(self) -> bool:
         """The latch is closed. Look again after every await."""

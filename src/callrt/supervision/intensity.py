@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 
 class Window:
     """At most ``max_restarts`` within ``period`` seconds, on exact clock values; an age equal to the period counts."""
@@ -13,7 +11,7 @@ class Window:
     def __init__(self, max_restarts: int, period: float) -> None:
         self.max_restarts = max_restarts
         self.period = period
-        self._times: deque[float] = deque()
+        self._times: list[float] = []
 
     def add(self, now: float) -> bool:
         """Count a restart decision at ``now``. False: one too many, escalate (nothing is counted then)."""
@@ -25,6 +23,6 @@ class Window:
     def count(self, now: float) -> int:
         """Restarts that still count at ``now``."""
         while self._times and now - self._times[0] > self.period:
-            self._times.popleft()
+            del self._times[0]
         assert len(self._times) <= self.max_restarts
         return len(self._times)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 M = TypeVar("M")
 Lane = Literal["control", "media"]
 
+_EMPTY: deque[Any] = deque(maxlen=0)
+"""Stands for a lane that nothing has been put into yet; holds nothing."""
+
 current_context: ContextVar[Context[Any] | None] = ContextVar("callrt.supervision.context", default=None)
 
 
@@ -102,8 +105,9 @@ class Address(Generic[M]):
         """``(why, lane)`` of each dead letter."""
         self.sent = 0
         self.handled = 0
-        self._control: deque[tuple[M, Pending | None]] = deque()
-        self._media: deque[tuple[M, Pending | None]] = deque()
+        # Most mailboxes never get a message, and a deque costs more than all the rest of one.
+        self._control: deque[tuple[M, Pending | None]] = _EMPTY
+        self._media: deque[tuple[M, Pending | None]] = _EMPTY
         self._dead: dict[str, int] = {}
         self._lot = trio.lowlevel.ParkingLot()
         self._asks: dict[Pending, bool] = {}
@@ -126,12 +130,16 @@ class Address(Generic[M]):
         if lane == "control":
             if len(self._control) >= self.policy.capacity:
                 return self._bury("full", lane, ask)
+            if self._control is _EMPTY:
+                self._control = deque()
             self._control.append((message, ask))
         else:
             if len(self._media) >= self.policy.media_capacity:
                 if self.policy.media_full == "refuse":
                     return self._bury("full", lane, ask)
                 self._bury("shed", lane, self._media.popleft()[1])
+            if self._media is _EMPTY:
+                self._media = deque()
             self._media.append((message, ask))
         if ask is not None:
             self._asks[ask] = False

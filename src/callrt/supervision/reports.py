@@ -7,7 +7,6 @@ and at most ``NESTED_REPORTS_MAX`` of them, or a hook could feed itself for ever
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 
 import attrs
@@ -125,7 +124,7 @@ class Reports:
     def __init__(self, hooks: Hook | Iterable[Hook] = (), above: Reports | None = None) -> None:
         self._hooks: tuple[Hook, ...] = (hooks,) if callable(hooks) else tuple(hooks)
         self._above = above
-        self._waiting: deque[object] = deque()
+        self._waiting: list[object] = []
         self._busy = False
         self.hook_faults = 0
         """Exceptions that hooks raised."""
@@ -146,7 +145,7 @@ class Reports:
             budget = NESTED_REPORTS_MAX
             while self._waiting and budget:
                 budget -= 1
-                self._give(self._waiting.popleft())
+                self._give(self._waiting.pop(0))
             self.nested_dropped += len(self._waiting)
             self._waiting.clear()
         finally:

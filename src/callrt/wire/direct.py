@@ -178,6 +178,8 @@ class DirectTransport(DirectSocket):
             if connection is not None and self._end is None:
                 self.was_opened = True
                 self._take_over(connection)
+                # The library's part is over, and larger than ours.
+                del connection, handshake
                 task_status.started()
                 await self._keep_time()
         finally:

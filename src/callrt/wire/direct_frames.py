@@ -14,7 +14,8 @@ import attrs
 CONTINUED, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
 CONTROL_BYTES_MAX = 125
-_MASKS_AT_ONCE = 4096
+_MASKS_AT_ONCE = 512
+"""Bytes of randomness fetched together: two seconds and a half of frames."""
 
 _LONG = struct.Struct("!Q")
 

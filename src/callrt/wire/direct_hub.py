@@ -94,14 +94,14 @@ class Hub:
             count = len(ready)
             if not count:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
-            elif count < SOCKETS_AT_ONCE:
+            elif count == SOCKETS_AT_ONCE or not PAUSE_SECONDS_MAX:
+                await trio.lowlevel.checkpoint()
+            else:
                 if count < TURN_SOCKETS:
                     pause = min(pause * 1.25, PAUSE_SECONDS_MAX)
                 else:
                     pause = max(pause * 0.8, PAUSE_SECONDS_MIN)
-                await (_rest(pause) if pause else trio.lowlevel.checkpoint())
-            else:
-                await trio.lowlevel.checkpoint()
+                await _rest(pause)
 
     async def _serve_again(self) -> None:
         while True:

@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 import trio
 
+_NOTHING: deque[tuple[bytes, int | None, int]] = deque(maxlen=0)
+"""Most sockets take everything at once."""
+
 
 class Output:
     """``changed`` is called when there begins or ceases to be something to wait for. No method awaits."""
@@ -25,7 +28,7 @@ class Output:
         """Clock time of the write that failed: nothing more will be taken."""
         self.flushed = trio.lowlevel.ParkingLot()
         """Unparked when nothing waits any more."""
-        self._waiting: deque[tuple[bytes, int | None, int]] = deque()
+        self._waiting = _NOTHING
         self._changed = changed
 
     @property
@@ -45,6 +48,8 @@ class Output:
                 return
             data = data[sent:]
             self.stuck_since = trio.current_time()
+        if self._waiting is _NOTHING:
+            self._waiting = deque()
         self._waiting.append((data, size, messages))
         self.backlog_bytes += size or 0
         self._changed()
@@ -69,7 +74,7 @@ class Output:
 
     def drop(self) -> None:
         """Forget what waits."""
-        self._waiting.clear()
+        self._waiting = _NOTHING
         self.backlog_bytes = 0
         self.stuck_since = math.inf
         self.flushed.unpark_all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 import trio
@@ -25,7 +24,7 @@ class Pings:
 
     def __init__(self, send: Callable[[bytes], None]) -> None:
         self._send = send
-        self._flying: deque[_Ping] = deque()
+        self._flying: list[_Ping] = []
         self._sent = 0
 
     async def ping(self) -> bool:
@@ -45,7 +44,7 @@ class Pings:
         if not any(ping.payload == payload for ping in self._flying):
             return
         while True:
-            ping = self._flying.popleft()
+            ping = self._flying.pop(0)
             ping.answered = True
             ping.over.set()
             if ping.payload == payload:

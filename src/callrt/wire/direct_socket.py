@@ -40,6 +40,10 @@ RECEIVE_BYTES = 16_384
 """Per read. A buffer of this size is made for each, so it is no larger than what comes at once."""
 
 
+_NOTHING: deque[str | bytes] = deque(maxlen=0)
+"""Once messages are delivered nothing waits for a reader."""
+
+
 class DirectSocket:
     """The part of a direct transport that never waits. No method has a checkpoint, and none lets out anything that a
     peer or a sink has caused."""
@@ -52,7 +56,7 @@ class DirectSocket:
         self._socket: socket.socket | None = None
         self._hub: Hub | None = None
         self._events = 0
-        self._inbox: deque[str | bytes] = deque()
+        self._inbox = _NOTHING
         self._sink: Sink | None = None
         self._sink_done = False
         self._sink_error: Exception | None = None
@@ -139,6 +143,8 @@ class DirectSocket:
             if self._end is not None:
                 continue  # said after the end: nobody listens
             if self._sink is None:
+                if inbox is _NOTHING:
+                    inbox = self._inbox = deque()
                 inbox.append(message)  # type: ignore[arg-type]  # not a Control
                 self._readers.unpark_all()
             else:
