@@ -38,14 +38,12 @@ from callrt.protocol.models.session_values import (
     Requests,
     SessionLimits,
 )
+from callrt.protocol.models.tool_calls import ToolCalls
 from callrt.protocol.turn import Turn, TurnInput, TurnState
 
 __all__ = ["Effects", "ModelSession", "Phase", "SessionLimits"]
 
 Effects = list[fx.Effect]
-
-BARELY_BYTES = 400 * 8
-"""Of G.711: a reply that failed within its first word is begun again, not continued."""
 
 
 @attrs.define
@@ -64,10 +62,7 @@ class ModelSession:
     _reply: Reply | None = None
     _dead_replies: dict[str, None] = attrs.field(factory=dict)
     _with_audio: dict[str, int] = attrs.field(factory=dict)
-    _pending_tools: dict[str, None] = attrs.field(factory=dict)
-    _seen_tools: dict[str, None] = attrs.field(factory=dict)
-    _early_outputs: dict[str, tuple[str, bool]] = attrs.field(factory=dict)
-    """Of tools that an earlier session asked for and that were done before this one was live."""
+    _pending_tools: ToolCalls = attrs.field(factory=ToolCalls)
     _wanted: ev.RequestReply | None = None
     _asked: ev.RequestReply | None = None
     """What the present reply was asked for with; None when the caller's turn brought it by itself."""
@@ -84,7 +79,7 @@ class ModelSession:
         self._failures = Failures(self.limits)
         self._requests = Requests(self.number)
         self._handshake = Handshake(self.opening, self._requests, self.limits, self.started_at)
-        self._pending_tools = dict.fromkeys(self.opening.running)
+        self._pending_tools.take_over(self.opening.running)
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -178,15 +173,8 @@ class ModelSession:
         self.phase = self._handshake.phase
         if self.phase is not Phase.LIVE:
             return effects
-        reply = False
-        for call_id, (output, wanted) in self._early_outputs.items():
-            del self._pending_tools[call_id]
-            effects = [
-                *effects,
-                self._requests.send(ev.AddToolOutput(call_id, output, self._requests.next_id())),
-            ]
-            reply = reply or wanted
-        self._early_outputs.clear()
+        held, reply = self._pending_tools.release()
+        effects = [*effects, *(self._give(call_id, output) for call_id, output in held)]
         if self.opening.first is not None:
             return effects + self._ask(self.opening.first, now)
         if reply and not self._pending_tools:
@@ -328,7 +316,7 @@ class ModelSession:
             if kind is FaultKind.MODEL_ACCOUNT:
                 return out + self._fail(kind, event.error_code or event.error_type)
             if not dead and not self.caller_talking:
-                if reply is not None and self._barely_spoke(reply):
+                if reply is not None and reply.barely_spoke(self._with_audio):
                     # Less than a word: as long as it stands there, the model takes it for a beginning.
                     out += [self._requests.send(ev.DeleteItem(item)) for item in reply.items]
                     spoke = False
@@ -347,10 +335,6 @@ class ModelSession:
             self._failures.forgive()
         self._end_reply(spoke)
         return out + self._ask_if_wanted(now)
-
-    def _barely_spoke(self, reply: Reply) -> bool:
-        said = sum(self._with_audio.get(item, 0) for item in reply.items)
-        return 0 < said < BARELY_BYTES
 
     def _end_reply(self, spoke: bool) -> None:
         if self._pending_tools:
@@ -407,10 +391,8 @@ class ModelSession:
     # -- tools -----------------------------------------------------------------------------------------
 
     def _on_tool_call(self, event: ev.ToolCallRequested, now: float) -> Effects:
-        if event.call_id in self._seen_tools:
+        if not self._pending_tools.ask(event.call_id):
             return []
-        self._seen_tools[event.call_id] = None
-        self._pending_tools[event.call_id] = None
         self.turn.feed(TurnInput.TOOL_STARTED)
         self._settle()
         return [fx.Useful(), fx.RunTool(event.call_id, event.name, event.arguments)]
@@ -421,17 +403,18 @@ class ModelSession:
         if call_id not in self._pending_tools or self.phase is Phase.OVER:
             return []
         if self.phase is not Phase.LIVE:
-            self._early_outputs[call_id] = (output, reply)
+            self._pending_tools.hold(call_id, output, reply)
             return []
-        del self._pending_tools[call_id]
-        out: Effects = [self._requests.send(ev.AddToolOutput(call_id, output, self._requests.next_id()))]
+        self._pending_tools.settle(call_id)
+        out: Effects = [self._give(call_id, output)]
         if not reply:
             if not self._pending_tools and self.turn.state is TurnState.TOOL_RUNNING:
                 self.turn.state = TurnState.AGENT_FINISHING
             return out
-        if not self._pending_tools:
-            out += self._ask(ev.RequestReply(), now)
-        return out
+        return out if self._pending_tools else out + self._ask(ev.RequestReply(), now)
+
+    def _give(self, call_id: str, output: str) -> fx.Send:
+        return self._requests.send(ev.AddToolOutput(call_id, output, self._requests.next_id()))
 
     # -- errors and time -------------------------------------------------------------------------------
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from callrt.protocol.faults import FaultKind
 from callrt.protocol.models import events as ev
 from callrt.protocol.models.effects import Send
+
+BARELY_BYTES = 400 * 8
+"""Of G.711: a reply that failed within its first word is begun again, not continued."""
 
 
 class Phase(enum.Enum):
@@ -47,6 +50,10 @@ class Reply:
     """Message items, in order; True when the model has finished the item."""
     muted: bool = False
     spoke: bool = False
+
+    def barely_spoke(self, audio_bytes: Mapping[str, int]) -> bool:
+        """Failed within its first word. ``audio_bytes``: of each item, what has come."""
+        return 0 < sum(audio_bytes.get(item, 0) for item in self.items) < BARELY_BYTES
 
 
 @attrs.define
