@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from environments import Unavailable
 from programs import PROGRAMS, running
-from report import cautions, medians, plot, table
+from report import cautions, medians, plot, relative, table
 
 HERE = Path(__file__).parent
 COMPARED = "callrt,callrt-tls,uvloop-plain,trio-messages,openai-agents,pipecat"
@@ -124,11 +124,14 @@ def brief(row: Row) -> str:
     )
 
 
+def middle_of(found: list[Row]) -> Row:
+    return sorted(found, key=lambda one: int(one["carried"]))[len(found) // 2]
+
+
 def conclusions(result: Row) -> list[str]:
     lines = []
     for name, found in result["carried"].items():
-        ordered = sorted(found, key=lambda one: one["carried"])
-        middle = ordered[len(ordered) // 2]
+        middle = middle_of(found)
         least = "at least " if middle["at_least"] else ""
         why = f" ({middle['why']})" if middle["why"] else ""
         lines.append(f"{name}: {least}{middle['carried']} calls on one core within the bound{why}")
@@ -163,7 +166,9 @@ def save(result: Row, args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     result["machine"]["load"].append(round(os.getloadavg()[0], 1))
     rows = medians(result["rows"])
-    text = table(rows) + "\n" + "".join(f"* {line}\n" for line in conclusions(result))
+    carried = {name: int(middle_of(found)["carried"]) for name, found in result["carried"].items()}
+    text = table(rows) + "\n" + relative(rows, carried, rows[0]["program"]) + "\n"
+    text += "".join(f"* {line}\n" for line in conclusions(result))
     (args.out / f"{args.name}.json").write_text(json.dumps(result, indent=1) + "\n")
     (args.out / f"{args.name}.md").write_text(text)
     (args.out / f"{args.name}.svg").write_text(plot(rows, result["bound_ms"]))

@@ -24,6 +24,7 @@ COLUMNS = (
     ("generator_cpu_percent", "generator CPU %"),
     ("missing", "missing"),
 )
+FULL_CORE_PERCENT = 93.0
 COLOURS = ("#0b6e4f", "#c0392b", "#2c5f9e", "#8e6bbf", "#b7791f", "#555555")
 
 
@@ -74,6 +75,45 @@ def table(rows: Rows) -> str:
         cells = [_cell(row, key) for key, _ in COLUMNS]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def relative(rows: Rows, carried: Mapping[str, int], to: str) -> str:
+    """Processor time, memory and calls of every program in units of one program's: what may be compared."""
+    by_place = {(row["program"], row["calls"]): row for row in rows if not row.get("kills_per_second")}
+    steps = sorted({calls for name, calls in by_place if name == to})
+    titles = [f"CPU at {calls} calls" for calls in steps] + ["memory per call", "calls carried"]
+    lines = ["| relative to " + to + " | " + " | ".join(titles) + " |", "|" + "---|" * (len(titles) + 1)]
+    for name in dict.fromkeys(row["program"] for row in rows):
+        cells = [
+            _share(by_place, name, to, calls, "cpu_ms_per_call_second")
+            if _keeps_up(by_place, name, calls)
+            else ""
+            for calls in steps
+        ]
+        shared = [calls for calls in steps if _share(by_place, name, to, calls, "memory_kb_per_call")]
+        cells.append(_share(by_place, name, to, shared[0], "memory_kb_per_call") if shared else "")
+        cells.append(f"{carried[name] / carried[to]:.2f}" if name in carried and carried.get(to) else "")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _keeps_up(by_place: Mapping[tuple[str, int], Mapping[str, Any]], name: str, calls: int) -> bool:
+    """A program that falls behind works less than it should: its processor time says nothing."""
+    row = by_place.get((name, calls))
+    return (
+        row is not None
+        and not {"calls ended", "frames lost", "nothing heard"} & set(row["missing"])
+        and (row["cpu_percent"] < FULL_CORE_PERCENT)
+    )
+
+
+def _share(
+    by_place: Mapping[tuple[str, int], Mapping[str, Any]], name: str, to: str, calls: int, key: str
+) -> str:
+    ours, theirs = by_place.get((name, calls)), by_place.get((to, calls))
+    if ours is None or theirs is None or not ours.get(key) or not theirs.get(key):
+        return ""
+    return f"{ours[key] / theirs[key]:.2f}"
 
 
 def _cell(row: Mapping[str, Any], key: str) -> str:

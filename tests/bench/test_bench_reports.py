@@ -9,7 +9,7 @@ from check import ratios, regressions
 from environments import Unavailable, interpreter_of, names
 from media import conclusions
 from programs import PROGRAMS
-from report import medians, plot, table
+from report import medians, plot, relative, table
 
 
 def row(program: str, calls: int, cpu: float, **more: Any) -> dict[str, Any]:
@@ -18,6 +18,7 @@ def row(program: str, calls: int, cpu: float, **more: Any) -> dict[str, Any]:
         "calls": calls,
         "kills_per_second": 0,
         "cpu_ms_per_call_second": cpu,
+        "cpu_percent": cpu * calls / 10,
         "memory_kb_per_call": 100.0,
         "up_p99_ms": 2.0,
         "down_p99_ms": None,
@@ -57,6 +58,18 @@ def test_programs_stay_in_the_order_in_which_they_ran():
         ("callrt", 25),
         ("callrt", 100),
     ]
+
+
+def test_what_is_relative_leaves_out_who_fell_behind():
+    rows = [
+        row("callrt", 25, 2.0),
+        row("callrt", 400, 1.5),
+        row("pipecat", 25, 20.0, memory_kb_per_call=250.0),
+        row("pipecat", 400, 2.5),
+    ]
+    lines = relative(medians(rows), {"callrt": 600, "pipecat": 60}, "callrt").splitlines()
+    assert lines[2] == "| callrt | 1.00 | 1.00 | 1.00 | 1.00 |"
+    assert lines[3] == "| pipecat | 10.00 |  | 2.50 | 0.10 |"
 
 
 def test_a_plot_shows_every_program():
