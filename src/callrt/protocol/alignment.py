@@ -11,6 +11,7 @@ Lengths are counted in units, half a letter each; time in milliseconds of voice,
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -44,6 +45,9 @@ HEARD_SHARE = 0.75
 """A word counts as heard when so much of it was: then saying it again would be a stutter."""
 
 
+_WORD = re.compile(r"\S+")
+
+
 @attrs.frozen
 class Word:
     """One word of a text: units before it and up to its end, the position behind its last character."""
@@ -56,6 +60,31 @@ class Word:
 
 def words_of(text: str) -> tuple[Word, ...]:
     """The words, in order. Of wide scripts each character is one; what cannot be spoken costs nothing."""
+    return _by_spaces(text) if text.isascii() else _by_characters(text)
+
+
+def _by_spaces(text: str) -> tuple[Word, ...]:
+    """Of a script that puts spaces between words: twice as quick, and asked for with each piece of text."""
+    words: list[Word] = []
+    before = 0
+    for found in _WORD.finditer(text):
+        word = found[0]
+        units = before + (LETTER * len(word) if word.isalpha() else sum(map(_cost, word)))
+        # As far as three characters back, which may be the end of the word before.
+        last = (
+            word[-1:]
+            if word[-1] not in CLOSERS
+            else text[max(0, found.end() - 4) : found.end()].rstrip(CLOSERS)[-1:]
+        )
+        ends_clause = last != "" and last in CLAUSE_ENDS
+        if ends_clause:
+            units += LENGTHENED
+        words.append(Word(before, units, found.end(), ends_clause))
+        before = units + BETWEEN_WORDS
+    return tuple(words)
+
+
+def _by_characters(text: str) -> tuple[Word, ...]:
     words: list[Word] = []
     units = before = 0
     for position, character in enumerate(text):
