@@ -167,6 +167,32 @@ async def test_full_disk_does_not_silence_the_successor_of_a_dead_process(autoju
     assert scene.state.outcome == "caller_hung_up"
 
 
+async def test_full_disk_does_not_silence_the_successor_of_one_that_died_before_the_first_stream(
+    autojump_clock: Any,
+) -> None:
+    """Who had the call is not written down: everybody else is gone."""
+    disk = SimDisk()
+    model = EmulatedModel(script())
+    async with open_world(model, agent=AGENT, disk=disk, latency=0.2) as world:
+        call = world.carrier.place(saying(HOURS), habits=PATIENT)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call.run)
+            await trio.sleep(0.3)  # the document is on its way to the carrier
+            disk.trouble = FULL
+            await world.boot()
+            await trio.sleep(0.2)
+            world.processes[0].kill()
+            await call.over.wait()
+            assert disk.failures
+            disk.trouble = None
+            await trio.sleep(10)
+        state = await world.state(call.call_sid)
+    assert state is not None
+    assert state.outcome == "caller_hung_up"
+    assert [part.process for part in state.streams] == ["process-2"]
+    assert words_of(ANSWER)[-1] in words_of(" ".join(line.text for line in state.lines))
+
+
 async def test_lease_that_could_not_be_claimed_is_claimed_when_the_disk_has_room(autojump_clock: Any) -> None:
     scene, _, times = await taken_over(die=True, back_after=4.0)
     assert min(sent(scene.call, 2)) < times[1], "it spoke before"

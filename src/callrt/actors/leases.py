@@ -47,8 +47,8 @@ class LeaseWatch:
             await self.look()
 
     async def look(self) -> None:
-        """Claims that could not be made are made up for; calls whose lease is another's are let go. Without a
-        journal nothing is known, and nobody else can have claimed."""
+        """Claims that could not be made are made up for; calls whose lease is another's are let go. Where the
+        journal does not answer, the next look tells."""
         async with trio.open_nursery() as nursery:
             for call in self.calls():
                 if call.log.unleased is not None:
@@ -71,13 +71,11 @@ async def wait_for_lease(call: Call, stream: Stream) -> int | None:
     """The lease for a stream whose claim could not be committed, though another process had the call; None when
     that one is proven to be gone. Silent meanwhile. Raises StreamRefused when the call is over before that.
     If cancelled: it may have been claimed."""
-    streams = call.log.state.streams
-    predecessor = streams[-1].process if streams else ""
     call.line.report(
         "error", "another process had this call, and the journal cannot say that it is ours: silence"
     )
     while call.live and not call.ending and call.expects(stream):
-        if predecessor and await call.ports.journal.is_gone(predecessor):
+        if await _is_nobodys(call):
             return None
         await trio.sleep(CLAIM_AGAIN_SECONDS)
         try:
@@ -85,6 +83,21 @@ async def wait_for_lease(call: Call, stream: Stream) -> int | None:
         except JournalUnavailable:
             continue
     raise StreamRefused(call.call_sid, stream.generation, call.log.state.attached_generation)
+
+
+async def _is_nobodys(call: Call) -> bool:
+    """Whoever had this call is proven to be gone; where that is not known, everybody else is."""
+    journal, streams = call.ports.journal, call.log.state.streams
+    if streams:
+        return await journal.is_gone(streams[-1].process)
+    try:
+        others = [peer.name for peer in await journal.peers() if peer.name != journal.process]
+    except JournalUnavailable:
+        return False
+    for name in others:
+        if not await journal.is_gone(name):
+            return False
+    return True
 
 
 async def ask_for_lease(call: Call) -> None:
