@@ -164,6 +164,8 @@ class Server:
     port: int
     shared: tuple[int, int] | None = None
     """Descriptors of the listening sockets, public and admin, that a process manager would pass."""
+    arguments: tuple[str, ...] = ()
+    """More of the command line."""
     processes: list[trio.Process] = attrs.field(factory=list)
     serving: list[trio.Process] = attrs.field(factory=list)
     """Those that have said that they listen."""
@@ -171,6 +173,7 @@ class Server:
     async def start(self, *, config: str = "callrt.toml") -> trio.Process:
         """Returns when it listens."""
         command = [sys.executable, "-m", "callrt", "serve", "--config", str(self.folder / config)]
+        command += self.arguments
         more: dict[str, Any] = {}
         if self.shared is not None:
             # As systemd does it: descriptors from 3 on, for the process of this id.
