@@ -461,6 +461,28 @@ def test_a_newer_stream_replaces_the_old_one_without_a_gap() -> None:
     assert len(old.heard) < 30
 
 
+def test_a_new_stream_that_is_slow_to_begin_is_not_taken_as_heard() -> None:
+    """Found by chaos: a carrier whose clock was late lost its second stream before it had played anything of it."""
+
+    def heard_on_the_second_stream(*, echoes: bool) -> int:
+        mouth = Mouth()
+        mouth.attach(1, 0.0)
+        mouth.push("a", 0, b"x" * 24_000)
+        first = marks(mouth.pump(0.0))
+        if echoes:
+            mouth.on_mark(first[0], 0.2)
+        mouth.detach(0.2)
+        before = mouth.items(0.2)[0].heard_ms
+        mouth.attach(2, 1.0)
+        for tenths in range(10, 25):
+            mouth.pump(tenths / 10)
+        mouth.detach(2.5)
+        return mouth.items(2.5)[0].heard_ms - before
+
+    assert heard_on_the_second_stream(echoes=True) <= 200
+    assert heard_on_the_second_stream(echoes=False) >= 1000
+
+
 def test_an_older_generation_cannot_attach() -> None:
     mouth = Mouth()
     mouth.attach(2, 0.0)

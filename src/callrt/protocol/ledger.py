@@ -6,7 +6,7 @@ the position is reckoned: the chunk at the head began when the one before it was
 it was sent plus ``delay``, and goes no further than its own end, for its mark has not come. That is late by
 the echo's way back and therefore never more than was heard.
 
-A stream that has never echoed a mark, or whose oldest mark is overdue beyond ``patience``, is reckoned by
+A stream of a carrier that has never echoed a mark, or whose oldest mark is overdue beyond ``patience``, is reckoned by
 the clock alone: each chunk begins where the one before it ended. A chunk so reckoned counts as heard for
 good only ``presume_after`` later, long after a dead stream would have been noticed.
 
@@ -80,16 +80,24 @@ class Ledger(Generic[V]):
     """The chunks of one stream in flight; the carrier's buffer as far as we can know it."""
 
     def __init__(
-        self, now: float, *, delay: float, delay_max: float, patience: float, presume_after: float
+        self,
+        now: float,
+        *,
+        delay: float,
+        delay_max: float,
+        patience: float,
+        presume_after: float,
+        echoes: bool = False,
     ) -> None:
+        """``echoes``: this carrier has echoed marks on an earlier stream."""
         assert presume_after >= patience
         self.chunks: deque[Chunk[V]] = deque()
         self.in_flight = 0
         """Bytes sent and not acknowledged."""
         self.dry_at = now
         """When the carrier's buffer runs dry, at the earliest: a lead over that never starves."""
-        self.echoed = False
-        """Has this stream echoed a mark honestly?"""
+        self.echoed = echoes
+        """Has this carrier echoed a mark honestly?"""
         self._free_at = now
         self.delay = delay
         """From sending into an empty buffer to being heard: as late as echoes are, or a guess."""

@@ -76,7 +76,8 @@ class Mouth:
         self.generation = generation
         self.epoch = epoch
         self.attached = True
-        self._ledger = self._new_ledger(now)
+        # A carrier that has echoed will echo: until it does, a stream that is slow to begin is not taken as heard.
+        self._ledger = self._new_ledger(now, echoes=self._ledger.echoed)
 
     def detach(self, now: float, last_evidence: float | None = None) -> Lost:
         """The stream is gone: what was sent and not heard goes back to the queue's head, lines are dropped.
@@ -374,7 +375,7 @@ class Mouth:
             self.dropped[reason] = self.dropped.get(reason, 0) + count
         return count
 
-    def _new_ledger(self, now: float) -> Ledger[Voice]:
+    def _new_ledger(self, now: float, *, echoes: bool = False) -> Ledger[Voice]:
         limits = self.limits
         return Ledger(
             now,
@@ -382,4 +383,5 @@ class Mouth:
             delay_max=limits.delay_max_ms / 1000,
             patience=limits.patience_ms / 1000,
             presume_after=limits.presume_ms / 1000,
+            echoes=echoes,
         )
