@@ -75,3 +75,18 @@ def test_found_claim_that_was_answered_with_an_error_is_ours_all_the_same() -> N
         echo_delay=0.05,
     )
     assert run_case(case).violations == ()
+
+
+@pytest.mark.parametrize("reply", [1, 2])
+def test_found_reply_that_was_withheld_is_asked_for_again(reply: int) -> None:
+    """Coverage, reply_failed × idle: incomplete without a sound (a content filter) was taken for an answer."""
+    case = Case(faults=(Fault("incomplete", Trigger(reply=reply), reason="content_filter"),))
+    assert run_case(case).violations == ()
+
+
+@pytest.mark.parametrize("line", ["book", "look"])
+def test_found_reply_with_a_tool_whose_end_never_comes_is_a_stall(line: str) -> None:
+    """Coverage, model_stalled × tool_running: the model fell silent behind its tool call, and was waited for."""
+    fault = Fault("stall", Trigger(event="response.output_item.done", count=2 if line == "book" else 3))
+    case = Case(caller=Caller(asks=(Ask(line),)), faults=(fault,), stall_seconds=2.0)
+    assert run_case(case).violations == ()

@@ -12,7 +12,6 @@ from callrt.cli.main import main
 from callrt.testing.carrier import Drop
 from callrt.testing.model_faults import Fault, Trigger
 from callrt.testing.sim.case import Ask, Caller, Case, Kill, Pause
-from callrt.testing.sim.coverage import unreached
 from callrt.testing.sim.profiles import load_profile, profile_names
 from callrt.testing.sim.runner import run
 from callrt.testing.sim.shrink import as_test, shrink, source
@@ -82,11 +81,6 @@ def test_everything_includes_all_others() -> None:
     everything = load_profile("everything").weights
     for name in profile_names():
         assert set(load_profile(name).weights) <= set(everything)
-
-
-def test_coverage_names_what_was_not_reached() -> None:
-    assert "model_lost × idle" in unreached({})
-    assert "model_lost × idle" not in unreached({("model_lost", "idle"): 1})
 
 
 def test_sim_prints_digest_faults_and_guarantees(capsys: pytest.CaptureFixture[str]) -> None:

@@ -175,6 +175,34 @@ def test_answers_without_end_at_one_instant_are_an_error(
         play(scene)
 
 
+def test_tasks_that_wake_each_other_without_end_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_module, "AT_ONCE_MAX", 1000)
+
+    async def scene(network: Network) -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+
+    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="time stands still")):
+        run(JumpClock, scene)
+
+
+def test_messages_do_not_wait_until_all_tasks_are_idle(play: Callable[..., Any]) -> None:
+    """What was sent before a long exchange of other tasks is there before it is over."""
+
+    async def scene(network: Network) -> bool:
+        here, there = memory_link(network=network)
+        got: list[Any] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(deliver, there, keeping(got, enough=1))
+            await trio.sleep(0.01)
+            here.send_nowait("first")
+            for _ in range(5):
+                await trio.lowlevel.checkpoint()
+            return bool(got)
+
+    assert play(scene)
+
+
 def test_time_is_kept_on_the_grid_until_the_beat_has_enough(play: Callable[..., Any]) -> None:
     async def scene(network: Network) -> list[float]:
         await trio.sleep(0.5)

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from callrt.errors import ConfigError
-from callrt.testing.sim.coverage import unreached
+from callrt.testing.sim.coverage import REACHABLE, impossible, unreached
 from callrt.testing.sim.profiles import load_profile, profile_names
 from callrt.testing.sim.runner import CallResult, Summary, case_of, run, run_case, untouched
 from callrt.testing.sim.shrink import as_test, shrink
@@ -68,16 +68,17 @@ def run_sim(args: argparse.Namespace) -> int:
     if live:
         print("\r" + " " * 40 + "\r", end="", file=sys.stderr)
     missing = unreached(summary.cells) if args.cover else []
+    wrong = impossible(summary.cells)
     if args.json:
-        print(json.dumps(_as_json(summary, missing)))
+        print(json.dumps(_as_json(summary, missing, wrong)))
     else:
-        _print(summary, missing)
+        _print(summary, missing, wrong)
     if summary.failures and args.shrink:
         print(_smallest(args.seed, summary.failures[0], args.faults))
-    return 0 if summary.ok and not missing else 1
+    return 0 if summary.ok and not missing and not wrong else 1
 
 
-def _as_json(summary: Summary, missing: list[str]) -> dict[str, Any]:
+def _as_json(summary: Summary, missing: list[str], wrong: list[str]) -> dict[str, Any]:
     return {
         "seed": summary.seed,
         "faults_profile": summary.profile,
@@ -87,6 +88,7 @@ def _as_json(summary: Summary, missing: list[str]) -> dict[str, Any]:
         "faults": dict(summary.faults.most_common()),
         "cells": {f"{kind} × {turn}": count for (kind, turn), count in sorted(summary.cells.items())},
         "unreached": missing,
+        "reached_against_the_table": wrong,
         "checks": dict(sorted(summary.checks.items())),
         "not_exercised": untouched(summary),
         "failures": [
@@ -105,7 +107,7 @@ def _as_json(summary: Summary, missing: list[str]) -> dict[str, Any]:
     }
 
 
-def _print(summary: Summary, missing: list[str]) -> None:
+def _print(summary: Summary, missing: list[str], wrong: list[str]) -> None:
     speed = summary.call_seconds_per_second
     print(f"callrt sim --seed {summary.seed} --calls {summary.calls} --faults {summary.profile}")
     print(f"digest      {summary.digest}")
@@ -118,9 +120,12 @@ def _print(summary: Summary, missing: list[str]) -> None:
         f"{summary.workers} processes ({speed:.0f} per second and process)"
     )
     print(f"faults      {sum(summary.faults.values())} struck: " + _counts(summary.faults.most_common()))
-    print(f"coverage    {len(summary.cells)} fault × turn state cells reached")
+    reached = len(REACHABLE) - len(unreached(summary.cells))
+    print(f"coverage    {reached} of {len(REACHABLE)} fault × turn state cells reached")
     for cell in missing:
         print(f"            not reached: {cell}")
+    for cell in wrong:
+        print(f"            reached, and the table of the unreachable says that it cannot be: {cell}")
     print("guarantees  " + _counts(sorted(summary.checks.items(), key=lambda pair: int(pair[0][1:]))))
     for failure in summary.failures[:20]:
         for violation in failure.violations:

@@ -112,6 +112,8 @@ class SessionCore(abc.ABC):
     lost: tuple[int | None, str] | None = None
     """How the client ended it: close code and reason."""
     replies_begun: int = 0
+    wake: Callable[[], None] = lambda: None
+    """Set by the driver: it looks at :meth:`next_due` again."""
 
     _out: list[Out] = attrs.field(factory=list)
     _timers: list[tuple[float, int, Callable[[], None]]] = attrs.field(factory=list)
@@ -147,6 +149,12 @@ class SessionCore(abc.ABC):
         """Let time pass until ``now``."""
         self._advance_to(now)
         return self._taken()
+
+    def strike(self, fault: Fault) -> None:
+        """This fault happens now, whatever its own moment is: what comes of it goes out at the driver's next step."""
+        self.plan.note(fault, self.connection, self.now)
+        self._later(self.now, lambda: self._apply(fault))
+        self.wake()
 
     def hang_up(self, code: int | None, reason: str, now: float) -> None:
         """The client has closed, or is gone (code None)."""

@@ -187,6 +187,10 @@ class FaultPlan:
     def add(self, fault: Fault) -> None:
         self.faults = (*self.faults, fault)
 
+    def note(self, fault: Fault, connection: int, at: float) -> None:
+        """It happened."""
+        self.fired.append(Fired(fault, connection, at))
+
     def due(self, moment: str, connection: int, at: float, **situation: Any) -> list[Fault]:
         """The faults whose point this is, marked as fired. ``situation``: reply, event, count, audio_ms,
         seconds, as the moment needs them."""
@@ -209,7 +213,7 @@ class FaultPlan:
             if moment == "time" and trigger.seconds != situation["seconds"]:
                 continue
             self._times[index] = self._times.get(index, 0) + 1
-            self.fired.append(Fired(fault, connection, at))
+            self.note(fault, connection, at)
             found.append(fault)
         return found
 

@@ -13,7 +13,7 @@ from callrt.testing.model_checks import Rejected
 from callrt.testing.model_core import SessionCore
 from callrt.testing.model_faults import Fault
 from callrt.testing.model_items import Conversation, Item
-from callrt.testing.model_reply import Reply, Step, cut_at_audio, cut_at_stage, plan_steps, split_first_line
+from callrt.testing.model_reply import Reply, Step, cut_at_stage, cut_incomplete, plan_steps, split_first_line
 from callrt.testing.model_vad import BYTES_PER_MS
 
 ASIDE_LIMIT = 8
@@ -73,9 +73,7 @@ class RepliesHalf(SessionCore):
         )
         if (fault := self._take("incomplete")) is not None:
             reply.reason = fault.reason or "max_output_tokens"
-            cut_at_audio(
-                reply.steps, sum(len(s.data) for s in reply.steps if s.kind == "audio") // 2, "incomplete"
-            )
+            cut_incomplete(reply.steps, withheld=reply.reason == "content_filter")
         if (fault := self._poison or self._take("fail")) is not None:
             reply.error = _error_of(fault)
             cut_at_stage(reply.steps, fault.stage)

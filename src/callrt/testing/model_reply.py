@@ -207,6 +207,18 @@ def cut_at_audio(steps: deque[Step], limit_bytes: int, end: StepKind) -> None:
         total += len(step.data)
 
 
+def cut_incomplete(steps: deque[Step], *, withheld: bool) -> None:
+    """Let the reply end half way; ``withheld``: before its first output; without sound: behind its last."""
+    audio = 0 if withheld else sum(len(step.data) for step in steps if step.kind == "audio")
+    if audio:
+        cut_at_audio(steps, audio // 2, "incomplete")
+        return
+    due = steps[0 if withheld else -1].due
+    while steps and (withheld or steps[-1].kind == "finish"):
+        steps.pop()
+    steps.append(Step(due, "incomplete"))
+
+
 def cut_at_stage(steps: deque[Step], stage: str) -> None:
     """Let the reply fail at ``stage``."""
     audio = sum(len(step.data) for step in steps if step.kind == "audio")

@@ -274,6 +274,11 @@ async def run_session(transport: Transport, session: ModelSession) -> None:
     outs = session.start(trio.current_time())
     scope = trio.CancelScope()
 
+    def look() -> None:
+        scope.deadline = session.next_due()
+
+    session.wake = look
+
     def take(message: str | bytes) -> bool:
         nonlocal outs
         outs = session.receive(message, trio.current_time())

@@ -28,7 +28,7 @@ INSTANTS_AT_ONCE: Final = 50
 
 
 @attrs.define(eq=False)
-class Network:
+class Network(trio.abc.Instrument):
     """What is under way. Bound: what its links' windows hold."""
 
     rng: random.Random
@@ -38,6 +38,9 @@ class Network:
     """Around the wait for what is due next, where a task of its own has to wait."""
     _failed: trio.Event = attrs.field(factory=trio.Event)
     _error: Exception | None = None
+    _round_at: float = -math.inf
+    _rounds: int = 0
+    """Of the scheduler, at this instant."""
 
     def expect(self, due: float, arrive: Callable[[], None]) -> None:
         """``arrive`` is called at clock time ``due``: it must neither wait nor ask which task it is. No
@@ -74,16 +77,34 @@ class Network:
         clock = trio.lowlevel.current_clock()
         if isinstance(clock, JumpClock):
             clock.network = self
+            trio.lowlevel.add_instrument(self)
             try:
                 await self._failed.wait()
             finally:
                 clock.network = None
+                trio.lowlevel.remove_instrument(self)
         while True:
             self.arrive(trio.current_time())
             if self._error is not None:
                 raise self._error
             with trio.CancelScope(deadline=self.next_due) as self._sleep:
                 await trio.sleep_forever()
+
+    def after_io_wait(self, timeout: float) -> None:
+        """Trio's turn to look at its sockets is ours, too: what has been sent does not wait until all are idle."""
+        now = trio.current_time()
+        if now > self._round_at:
+            self._round_at, self._rounds = now, 0
+        self._rounds += 1
+        if self._rounds > AT_ONCE_MAX:
+            self._fail(RuntimeError("tasks wake each other and time stands still"))
+        if self.next_due <= now + SAME_INSTANT:
+            self.arrive(now)
+
+    def _fail(self, error: Exception) -> None:
+        self._under_way.clear()
+        self._error = error
+        self._failed.set()
 
     @property
     def next_due(self) -> float:
@@ -100,9 +121,7 @@ class Network:
                 if self._count > limit:
                     raise RuntimeError("messages go to and fro and time stands still")
         except Exception as error:
-            self._under_way.clear()
-            self._error = error
-            self._failed.set()
+            self._fail(error)
 
 
 class JumpClock(trio.abc.Clock):

@@ -204,6 +204,10 @@ class Process:
                 await trio.sleep_forever()
         self.up = False
 
+    def stop(self) -> None:
+        """It ends in order: what it still has is let go of. No checkpoint."""
+        self._scope.cancel()
+
     def kill(self) -> None:
         """kill -9, at this instant. No checkpoint."""
         self.up = False

@@ -75,10 +75,10 @@ class Crash:
 
 @attrs.frozen
 class ToolTrouble:
-    """The next run of a tool after ``at`` goes wrong."""
+    """The next run of a tool after ``at`` goes wrong. ``late``: it raises after ``seconds``."""
 
     at: float
-    how: Literal["hang", "slow", "raise", "refuse", "flood", "lie"]
+    how: Literal["hang", "slow", "late", "raise", "refuse", "flood", "lie"]
     seconds: float = 2.0
 
 
@@ -93,10 +93,12 @@ class RestDown:
 
 @attrs.frozen
 class Drain:
-    """SIGTERM: the process takes no new calls and ends the live ones politely after ``seconds``."""
+    """SIGTERM: the process takes no new calls and ends the live ones politely after ``seconds``, or, unless it is
+    ``alone``, hands them on to another one."""
 
     at: float
     seconds: float
+    alone: bool = False
 
 
 @attrs.frozen
@@ -107,7 +109,7 @@ class Flood:
     calls: int
 
 
-SimFault = (
+Strike = (
     Fault
     | Drop
     | Kill
@@ -124,9 +126,25 @@ SimFault = (
 )
 
 
+@attrs.frozen
+class Aimed:
+    """``fault`` strikes, whatever its own moment is, when the call has been in this turn state for ``after``
+    seconds, for the ``nth`` time."""
+
+    fault: Strike
+    turn: str
+    nth: int = 1
+    after: float = 0.0
+
+
+SimFault = Strike | Aimed
+
+
 def name_of(fault: SimFault) -> str:
     """For counts: which kind of fault, in a word or two."""
     match fault:
+        case Aimed():
+            return name_of(fault.fault)
         case Fault():
             return f"model {fault.kind}"
         case Drop():
@@ -179,4 +197,6 @@ class Case:
     max_call_seconds: float = 240.0
     transcription: Literal["before", "during", "after", "never"] = "during"
     echo_delay: float = 0.0
+    tool_seconds: float = 3.0
+    """Timeout of the agent's tools."""
     duplicate_webhooks: bool = False

@@ -116,6 +116,7 @@ class Effect:
 class Workshop:
     """The tools of one call, and the trouble they are in."""
 
+    timeout: float = 3.0
     effects: list[Effect] = attrs.field(factory=list)
     runs: list[tuple[float, str]] = attrs.field(factory=list)
     """(time, tool) of each run that began."""
@@ -138,8 +139,8 @@ class Workshop:
             return await self._misbehave({"booked": day})
 
         return {
-            "find_doctor": Tool(find_doctor, timeout=3.0),
-            "book": Tool(book, side_effects=True, timeout=3.0),
+            "find_doctor": Tool(find_doctor, timeout=self.timeout),
+            "book": Tool(book, side_effects=True, timeout=self.timeout),
         }
 
     async def _misbehave(self, result: object) -> object:
@@ -152,7 +153,8 @@ class Workshop:
                 await trio.sleep_forever()
             case "slow":
                 await trio.sleep(trouble.seconds)
-            case "raise":
+            case "late" | "raise":
+                await trio.sleep(trouble.seconds if trouble.how == "late" else 0.0)
                 raise RuntimeError("the caller's number is +15550100001, said the tool")
             case "refuse":
                 raise ToolFailed("That day is full.")

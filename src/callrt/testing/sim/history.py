@@ -64,6 +64,21 @@ class Life:
     died: float | None = None
 
 
+@attrs.define(eq=False)
+class Drained:
+    """A process was told to leave, and what came of it."""
+
+    at: float
+    seconds: float
+    alone: bool
+    over_at: float | None = None
+    """When it had nothing left to do."""
+    left: int = 0
+    """Calls that it had then."""
+    declined: list[PhoneCall] = attrs.field(factory=list)
+    """Calls that were placed while it was leaving, with nobody else to take them."""
+
+
 @attrs.frozen
 class Leftovers:
     """What was still there when everything should have been put away."""
@@ -137,6 +152,7 @@ class History:
     """Every session there was: any of them may be what was heard."""
     jitter: float = 0.0
     """Seconds by which what is noted here may be late: real machines have other things to do."""
+    drained: Sequence[Drained] = ()
     stuck: str = ""
     """Why the simulation itself had to be stopped, if it had."""
 

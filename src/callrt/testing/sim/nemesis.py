@@ -158,7 +158,11 @@ def _model(rng: random.Random, kind: str, storm: float) -> SimFault:
         case "rate":
             return Fault("rate", Trigger(reply=rng.randint(1, 3)), rate=rng.choice((0.5, 0.9, 1.0, 50.0)))
         case "incomplete":
-            return Fault("incomplete", Trigger(reply=rng.randint(1, 3)), reason="max_output_tokens")
+            return Fault(
+                "incomplete",
+                Trigger(reply=rng.randint(1, 3)),
+                reason=rng.choice(("max_output_tokens", "content_filter")),
+            )
         case "transcription":
             return Fault("transcription", at, mode=rng.choice(("before", "after", "never", "failed")))
         case _:
@@ -218,7 +222,9 @@ _DRAWS: dict[str, Callable[[random.Random, str, float], SimFault]] = {
     "repeat": lambda rng, _, storm: Repeat(_at(rng, storm)),
     "pause": lambda rng, _, storm: Pause(_at(rng, storm), rng.choice((0.2, 0.5, 1.5, 3.0))),
     "restdown": lambda rng, _, storm: RestDown(_at(rng, storm), rng.randint(1, 3), rng.choice((429, 503))),
-    "drain": lambda rng, _, storm: Drain(_at(rng, storm), rng.choice((1.0, 5.0, 30.0))),
+    "drain": lambda rng, _, storm: Drain(
+        _at(rng, storm), rng.choice((1.0, 5.0, 30.0)), alone=rng.random() < 0.4
+    ),
     "flood": lambda rng, _, storm: Flood(round(rng.uniform(0.0, storm / 3), 2), rng.randint(1, 3)),
 }
 

@@ -20,6 +20,8 @@ class Profile:
     most: int
     weights: Mapping[str, int]
     """Fault, as :func:`~callrt.testing.sim.case.name_of` calls it, to how often it is drawn."""
+    aims: bool = False
+    """Every other call is aimed at a cell of the fault policy."""
 
 
 def profile_names() -> list[str]:
@@ -38,7 +40,14 @@ def load_profile(name: str) -> Profile:
     for included in table.get("include", []):
         for fault, weight in load_profile(included).weights.items():
             weights.setdefault(fault, weight)
-    return Profile(name, table["summary"], table["faults"]["least"], table["faults"]["most"], weights)
+    return Profile(
+        name,
+        table["summary"],
+        table["faults"]["least"],
+        table["faults"]["most"],
+        weights,
+        table.get("aims", False),
+    )
 
 
 def _folder() -> resources.abc.Traversable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
+import random
 import time
 import traceback
 from collections import Counter
@@ -17,9 +18,11 @@ import attrs
 from callrt.testing.sim.case import Case, name_of
 from callrt.testing.sim.checkers import judge
 from callrt.testing.sim.checkers.verdicts import GUARANTEES, Violation
+from callrt.testing.sim.coverage import target
 from callrt.testing.sim.digest import digest
 from callrt.testing.sim.nemesis import draw
 from callrt.testing.sim.profiles import Profile, load_profile
+from callrt.testing.sim.recipes import bend
 from callrt.testing.sim.stage import cells, play
 
 CHUNK = 8
@@ -70,9 +73,14 @@ class Summary:
 
 
 def case_of(seed: int, number: int, profile: Profile) -> Case:
-    """The case of call ``number`` (from 0) in the run with this seed."""
+    """The case of call ``number`` (from 0) in the run with this seed. Where the profile says so, every other one is
+    aimed at a cell of the fault policy."""
     words = hashlib.sha256(f"callrt sim {seed} {number}".encode()).digest()
-    return draw(int.from_bytes(words[:6], "big"), profile)
+    case = draw(int.from_bytes(words[:6], "big"), profile)
+    if profile.aims and number % 2:
+        kind, turn = target(number // 2)
+        case = bend(case, kind, turn, random.Random(f"aim/{case.seed}"))
+    return case
 
 
 def run_call(seed: int, number: int, profile: Profile) -> CallResult:

@@ -30,6 +30,8 @@ class Person:
     model: EmulatedModel
     quieten: Callable[[], None]
     """The storm is over: nothing more strikes."""
+    lull: Callable[[], float] = lambda: 2.0
+    """Seconds after the storm in which he says nothing."""
     call: PhoneCall | None = None
     asked: list[Asked] = attrs.field(factory=list)
     calm_at: float | None = None
@@ -59,7 +61,7 @@ class Person:
     async def _part(self, line: Line) -> None:
         self.quieten()
         self.calm_at = trio.current_time()
-        await line.wait(2.0)
+        await line.wait(self.lull())
         with trio.move_on_after(15.0):
             while trio.current_time() - line.agent_ended_at < 1.5:
                 await line.wait(0.2)

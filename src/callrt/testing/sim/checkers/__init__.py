@@ -6,7 +6,17 @@ plants a violation and sees it found.
 
 from __future__ import annotations
 
-from callrt.testing.sim.checkers import barge_in, bounds, endings, model, privacy, speech, streams, tools
+from callrt.testing.sim.checkers import (
+    barge_in,
+    bounds,
+    drain,
+    endings,
+    model,
+    privacy,
+    speech,
+    streams,
+    tools,
+)
 from callrt.testing.sim.checkers.verdicts import Judgement, Violation, judge_all
 from callrt.testing.sim.history import History
 
@@ -31,7 +41,10 @@ CHECKERS = (
     tools.one_output,
     tools.results_are_told,
     endings.ends_with_outcome,
-    endings.drain_ends_in_time,
+    drain.drain_declines_in_words,
+    drain.drain_lets_calls_go_on,
+    drain.drain_ends_politely,
+    drain.drained_process_goes,
     endings.nothing_is_left,
     bounds.lead_is_bounded,
     bounds.others_notice_nothing,

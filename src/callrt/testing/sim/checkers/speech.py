@@ -133,8 +133,12 @@ def interrupted_by_the_model(history: History, start: float, end: float) -> bool
 
 
 def _cuts_itself(fault: Fault) -> bool:
+    if fault.kind == "incomplete":
+        return (
+            fault.reason != "content_filter"
+        )  # then there was nothing to hear, and that is a failure like any
     # Close 1007: the next session is given a summary, and how it goes on from that is the model's affair.
-    return fault.kind in ("phantom_speech", "incomplete") or (fault.kind == "close" and fault.code == 1007)
+    return fault.kind == "phantom_speech" or (fault.kind == "close" and fault.code == 1007)
 
 
 def late_tool(history: History, start: float) -> bool:

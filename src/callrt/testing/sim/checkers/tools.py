@@ -11,8 +11,8 @@ from callrt.testing.sim import case as sim
 from callrt.testing.sim.checkers.verdicts import Checked, Finding, Violation
 from callrt.testing.sim.history import History
 
-ANSWER_SECONDS = 3.0 + 2 * 2.0 + 0.5
-"""A tool's timeout, two commits that wait as long as they may, and the way."""
+ANSWER_SECONDS = 2 * 2.0 + 0.5
+"""Beyond a tool's timeout: two commits that wait as long as they may, and the way."""
 
 
 def effects_once(history: History) -> Iterator[Finding]:
@@ -78,7 +78,9 @@ def _lived_after(history: History, session: object, at: float) -> bool:
     last = max([*said[-1:], *told[-1:], at])
     stalled = any(isinstance(s.fault, Fault) and s.fault.kind in ("stall", "freeze") for s in history.struck)
     return (
-        last - at > ANSWER_SECONDS + 6 * history.case.latency and not stalled and not history.faults(sim.Kill)
+        last - at > history.case.tool_seconds + ANSWER_SECONDS + 6 * history.case.latency
+        and not stalled
+        and not history.faults(sim.Kill)
     )
 
 
