@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 import trio
@@ -96,15 +97,18 @@ class Service:
         """Before it starts: :meth:`census` will be asked for."""
         self._reach_inside("CALLRT_CHAOS_CENSUS", self._census)
 
-    async def census(self) -> dict[str, int]:
-        """What lives in the process: Trio's tasks, Python's objects. Raises CallrtError when it does not say."""
+    async def census(self) -> dict[str, Any]:
+        """What lives in the process: ``tasks``, ``objects``, and ``kinds`` of objects with their numbers.
+
+        Raises CallrtError when it does not say.
+        """
         assert self.server.process is not None
         self._census.unlink(missing_ok=True)
         self.server.process.send_signal(signal.SIGUSR1)
         with trio.move_on_after(CENSUS_SECONDS):
             while not self._census.exists():
                 await trio.sleep(0.02)
-            found: dict[str, int] = json.loads(self._census.read_text())
+            found: dict[str, Any] = json.loads(self._census.read_text())
             return found
         raise CallrtError("the service does not say what lives in it")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -39,6 +39,8 @@ class Sample:
     files: int
     tasks: int
     objects: int
+    kinds: Mapping[str, int] = attrs.field(factory=dict, repr=False)
+    """Objects by type."""
 
 
 @attrs.frozen
@@ -143,6 +145,7 @@ class _Soak:
             -1 if files is None else files,
             census["tasks"],
             census["objects"],
+            census["kinds"],
         )
 
 
@@ -155,6 +158,13 @@ def trends(samples: Sequence[Sample]) -> tuple[Trend, ...]:
         trend("tasks", "tasks", calls, [sample.tasks for sample in samples], 0.0),
         trend("objects", "objects", calls, [sample.objects for sample in samples], OBJECTS_PER_CALL),
     )
+
+
+def grown(samples: Sequence[Sample], count: int = 6) -> list[str]:
+    """The kinds of objects that have become most, for whoever looks for a leak."""
+    before, after = samples[0].kinds, samples[-1].kinds
+    more = sorted(((after[kind] - before.get(kind, 0), kind) for kind in after), reverse=True)
+    return [f"{kind} {difference:+}" for difference, kind in more[:count] if difference > 0]
 
 
 def resident_bytes(pid: int) -> int:

@@ -39,8 +39,12 @@ if _census:
             tasks = trio.lowlevel.current_statistics().tasks_living
         except RuntimeError:
             tasks = 0  # not begun, or over
+        kinds: dict[str, int] = {}
+        for each in gc.get_objects():
+            kind = f"{type(each).__module__}.{type(each).__qualname__}"
+            kinds[kind] = kinds.get(kind, 0) + 1
         with open(_census + ".new", "w") as file:
-            json.dump({"tasks": tasks, "objects": len(gc.get_objects())}, file)
+            json.dump({"tasks": tasks, "objects": sum(kinds.values()), "kinds": kinds}, file)
         os.rename(_census + ".new", _census)
 
     signal.signal(signal.SIGUSR1, _count)
