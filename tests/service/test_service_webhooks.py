@@ -126,8 +126,29 @@ async def test_withheld_number_is_still_a_call(
     assert served.desk.asked[0][1].caller == "anonymous"
 
 
+@pytest.mark.parametrize("sid", ["../../etc/passwd", "CA 1", "CA1\u00e9", "C" * 65, "CA/1"])
+async def test_call_sid_that_could_not_name_a_file_gets_400(
+    sid: str, served: Served, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with served.client() as client:
+        for path in ("/twilio/voice", "/twilio/action", "/twilio/status"):
+            form = {**VOICE, "CallSid": sid, "CallStatus": "ringing"}
+            answer = await client.post(path, form, signed_for=BASE + path)
+            assert answer.status == 400
+            assert "CallSid" in answer.text
+    assert served.desk.asked == []
+
+
 ROUTES = [
     ("/twilio/action", {"CallSid": CALL}, ("stream_ended", CALL), "Hangup"),
+    ("/twilio/action", {"CallSid": CALL, "CallStatus": "in-progress"}, ("stream_ended", CALL), "Hangup"),
+    # The caller has hung up: to offer a stream would keep the call waiting for one.
+    (
+        "/twilio/action",
+        {"CallSid": CALL, "CallStatus": "completed"},
+        ("call_status", CALL, "completed"),
+        "Hangup",
+    ),
     (
         "/twilio/dial-ended",
         {"CallSid": CALL, "DialCallStatus": "busy"},

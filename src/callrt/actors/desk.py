@@ -27,7 +27,7 @@ from callrt.journal.errors import JournalUnavailable, StreamRefused
 from callrt.policy import limits
 from callrt.protocol.call import apply
 from callrt.protocol.call_state import CallState
-from callrt.protocol.carriers.calls import IncomingCall
+from callrt.protocol.carriers.calls import TERMINAL, IncomingCall
 from callrt.protocol.carriers.documents import (
     AskAgain,
     ConnectStream,
@@ -41,7 +41,6 @@ from callrt.protocol.records import CallAccepted, Entry, StreamOffered, Transfer
 from callrt.supervision import ChildSpec, DynamicSupervisor
 from callrt.wire.transport import Transport
 
-TERMINAL = frozenset(("completed", "busy", "failed", "no-answer", "canceled"))
 ANSWERED = frozenset(("completed", "answered"))
 ENDED_KEPT = 1_000
 """Ended calls remembered, so that the carrier's last questions need no disk."""

@@ -7,6 +7,7 @@ that fails is not the caller's fault: the caller hears an apology, not the carri
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -14,8 +15,8 @@ import attrs
 import trio
 
 from callrt.policy.facts import BadInput, Fact
-from callrt.protocol.carriers.calls import IncomingCall
-from callrt.protocol.carriers.documents import Document, Nothing, SayAndHangUp
+from callrt.protocol.carriers.calls import TERMINAL, IncomingCall
+from callrt.protocol.carriers.documents import Document, HangUp, Nothing, SayAndHangUp
 from callrt.service.desk import CallDesk
 from callrt.service.elsewhere import Elsewhere
 from callrt.service.forms import BadForm, Form, parse_form
@@ -31,6 +32,9 @@ DESK_TIMEOUT_SECONDS = 8.0
 APOLOGY = SayAndHangUp("Sorry, we cannot take your call right now. Please try again later. Goodbye.")
 
 _FIELD_CHARS_MAX = 256
+
+_CALL_SID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""It names files, and stands in logs and addresses."""
 
 
 class _MissingField(Exception):
@@ -124,7 +128,7 @@ class Webhooks:
 
     async def _voice(self, form: Form) -> Document:
         call = IncomingCall(
-            call_sid=_required(form, "CallSid"),
+            call_sid=_call_sid(form),
             account=_required(form, "AccountSid"),
             caller=_caller(form),
             called=_required(form, "To"),
@@ -133,21 +137,26 @@ class Webhooks:
         return await self.desk.incoming(call)
 
     async def _action(self, form: Form) -> Document:
-        return await self.desk.stream_ended(_required(form, "CallSid"))
+        call_sid = _call_sid(form)
+        if form.get("CallStatus") in TERMINAL:
+            # The caller has hung up: a new stream would never come, and the call would wait for it.
+            await self.desk.call_status(call_sid, form.get("CallStatus"))
+            return HangUp()
+        return await self.desk.stream_ended(call_sid)
 
     async def _dial_ended(self, form: Form) -> Document:
-        return await self.desk.dial_ended(_required(form, "CallSid"), _required(form, "DialCallStatus"))
+        return await self.desk.dial_ended(_call_sid(form), _required(form, "DialCallStatus"))
 
     async def _whisper(self, form: Form) -> Document:
-        return await self.desk.whisper(_call_of(urls.WHISPER, form) or _required(form, "CallSid"))
+        return await self.desk.whisper(_call_of(urls.WHISPER, form) or _call_sid(form))
 
     async def _status(self, form: Form) -> Document:
-        await self.desk.call_status(_required(form, "CallSid"), _required(form, "CallStatus"))
+        await self.desk.call_status(_call_sid(form), _required(form, "CallStatus"))
         return Nothing()
 
     async def _stream_status(self, form: Form) -> Document:
         await self.desk.stream_status(
-            _required(form, "CallSid"),
+            _call_sid(form),
             _required(form, "StreamSid"),
             _required(form, "StreamEvent"),
             form.get("StreamError")[:_FIELD_CHARS_MAX],
@@ -173,4 +182,11 @@ def _required(form: Form, name: str) -> str:
     value = form.get(name)
     if not value.strip() or len(value) > _FIELD_CHARS_MAX or not value.isprintable():
         raise _MissingField(name)
+    return value
+
+
+def _call_sid(form: Form) -> str:
+    value = _required(form, "CallSid")
+    if not _CALL_SID.fullmatch(value):
+        raise _MissingField("CallSid")
     return value

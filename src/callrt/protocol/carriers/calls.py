@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import attrs
 
+TERMINAL = frozenset(("completed", "busy", "failed", "no-answer", "canceled"))
+"""Statuses of a call that is over."""
+
 
 @attrs.frozen
 class IncomingCall:
