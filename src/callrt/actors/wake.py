@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import trio
 
 
@@ -28,10 +26,14 @@ class Wake:
         if self._scope is not None and deadline < self._scope.deadline:
             self._scope.deadline = deadline
 
-    async def wait(self, deadline: float = math.inf) -> None:
-        """Return when set, or at ``deadline`` (Trio's clock), whichever is first. If cancelled: no effect."""
-        with trio.CancelScope(deadline=deadline) as self._scope:
+    async def wait(self, deadline: float | None = None) -> None:
+        """Return when set, or at ``deadline`` (Trio's clock), whichever is first. None: there is none, nor can there
+        be one later. If cancelled: no effect."""
+        if deadline is None:
             await self._event.wait()
-        self._scope = None
+        else:
+            with trio.CancelScope(deadline=deadline) as self._scope:
+                await self._event.wait()
+            self._scope = None
         if self._event.is_set():
             self._event = trio.Event()
