@@ -69,6 +69,21 @@ async def test_relay_tells_when_it_began_to_matter() -> None:
     assert before <= at <= time.perf_counter()
 
 
+async def test_relay_that_is_shut_accepts_nobody_and_then_the_next() -> None:
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            listeners = await nursery.start(trio.serve_tcp, lambda stream: stream.send_all(DATA), 0)
+            relay = Relay(listeners[0].socket.getsockname()[1], (Squeeze("model", "in", shut=True),))
+            port = await nursery.start(relay.listen)
+            first = await trio.open_tcp_stream("127.0.0.1", port)
+            with pytest.raises(trio.BrokenResourceError):
+                await first.receive_some()
+            second = await trio.open_tcp_stream("127.0.0.1", port)
+            assert (await second.receive_some())[:256] == DATA[:256]
+            assert len(relay.squeezed) == 1
+            nursery.cancel_scope.cancel()
+
+
 async def test_relay_over_sockets_ends_when_either_end_does() -> None:
     async def echo(stream: trio.SocketStream) -> None:
         async for data in stream:

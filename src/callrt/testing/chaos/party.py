@@ -30,6 +30,7 @@ from callrt.testing.chaos.trace import trace
 from callrt.testing.demo.server import ACCOUNT_SID, API_KEY, AUTH_TOKEN
 from callrt.testing.model_faults import Fault, FaultPlan
 from callrt.testing.model_server import EmulatedModel
+from callrt.testing.model_voice import SentenceVoice
 from callrt.testing.sim import cast
 from callrt.testing.sim.case import Ask, BadMessages, Caller, Case, name_of
 from callrt.testing.sim.checkers import judge
@@ -95,7 +96,9 @@ class Party:
         ports = []
         for number in self.numbers:
             make = EmulatedModel if frozen else sockets.SwiftModel
-            model = make(cast.make_brain(), plan=self._plan(number), api_key=API_KEY, seed=number)
+            model = make(
+                cast.make_brain(), SentenceVoice(), plan=self._plan(number), api_key=API_KEY, seed=number
+            )
             self.models[number] = model
             ports.append(await self._nursery.start(model.listen))
         return msg.Ready(tuple(ports), rest_port)

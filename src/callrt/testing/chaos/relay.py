@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import socket
+import struct
 import time
 from collections.abc import Sequence
 
@@ -42,6 +43,14 @@ class Relay:
             task_status.started(listener.getsockname()[1])
 
     async def _serve(self, near: trio.SocketStream) -> None:
+        self.sockets += 1
+        mine = [each for each in self.squeezes if each.connection in (0, self.sockets)]
+        shut = next((each for each in mine if each.shut), None)
+        if shut is not None:
+            self.squeezed.append((time.perf_counter(), shut))
+            near.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await near.aclose()
+            return
         raw = trio.socket.socket()
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW_BYTES)
         try:
@@ -52,8 +61,6 @@ class Relay:
         far = trio.SocketStream(raw)
         near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         async with near, far:
-            self.sockets += 1
-            mine = [each for each in self.squeezes if each.connection in (0, self.sockets)]
             began = trio.current_time()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pour, near, far, "up", mine, began)

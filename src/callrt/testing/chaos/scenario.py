@@ -36,14 +36,16 @@ class Squeeze:
     peer: Literal["carrier", "model"]
     way: Literal["in", "out"]
     """As callrt sees it: ``out`` is a peer that reads slowly, ``in`` one that writes slowly."""
-    at: float
-    seconds: float
+    at: float = 0.0
+    seconds: float = 0.0
     bytes_per_second: float = 0.0
     """0: nothing moves; then everything that has waited arrives at once."""
     piece: int = 0
     """Bytes at a time; 0: as many as there are. Small ones tear every frame."""
     connection: int = 1
     """Of this call's sockets to that peer, from 1; 0: every one."""
+    shut: bool = False
+    """Nobody accepts: the connection is reset before its first byte."""
 
 
 @attrs.frozen

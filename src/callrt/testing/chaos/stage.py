@@ -22,6 +22,7 @@ from callrt.testing.chaos.relay import Relay
 from callrt.testing.chaos.scenario import Scenario
 from callrt.testing.chaos.service import Service
 from callrt.testing.chaos.strangers import Strangers
+from callrt.testing.model_faults import Fault, Trigger
 from callrt.testing.sim.case import Pause, SimFault
 
 LATE_SECONDS = 0.1
@@ -231,7 +232,9 @@ class Stage:
         found: list[msg.CallReport] = []
         for relay in self.relays:
             for at, squeeze in relay.squeezed:
-                self._told(at, Pause(squeeze.at, squeeze.seconds), relay.number)
+                shut = Fault("refuse", Trigger(connection=squeeze.connection))
+                fault = shut if squeeze.shut else Pause(squeeze.at, squeeze.seconds)
+                self._told(at, fault, relay.number)
         for party in self.parties:
             party.tell(msg.Judge(self.service.folder, tuple(self.service.lives), late.worst))
         for party in self.parties:
@@ -248,7 +251,9 @@ class Stage:
 
     def _squeezed(self) -> list[str]:
         return [
-            f"{squeeze.peer} {'reads' if squeeze.way == 'out' else 'writes'} slowly"
+            f"{squeeze.peer} does not accept"
+            if squeeze.shut
+            else f"{squeeze.peer} {'reads' if squeeze.way == 'out' else 'writes'} slowly"
             for relay in self.relays
             for _, squeeze in relay.squeezed
         ]
