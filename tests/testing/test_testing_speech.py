@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 
 from callrt.comfort import pcm
 from callrt.protocol.audio import mulaw_decode
-from callrt.testing.speech import SpeechUnavailable, beeps, synthesize, synthesize_pcm
+from callrt.protocol.transcript import Transcript
+from callrt.testing.carrier_tape import is_audible
+from callrt.testing.model_items import speak
+from callrt.testing.model_voice import SentenceVoice
+from callrt.testing.speech import (
+    SpeechUnavailable,
+    beeps,
+    pause_frames,
+    sentences,
+    synthesize,
+    synthesize_pcm,
+)
 
 
 def test_speech_does_not_depend_on_what_was_said_before() -> None:
@@ -87,3 +98,38 @@ def test_words_of_beeps_are_loud_and_their_pauses_are_not() -> None:
     assert dbfs[:6].min() > -25
     assert dbfs[6:9].max() < -50
     assert dbfs[9:].min() > -25
+
+
+def test_sentences_say_where_each_word_ends_and_pause_behind_clauses() -> None:
+    text = "Hello, this is the clinic. How can I help?"
+    audio, ends = sentences(text)
+    assert ends[-1] == len(audio) // 8
+    assert len(ends) == len(text.split())
+    assert list(ends) == sorted(set(ends))
+    frames = [audio[at : at + 160] for at in range(0, len(audio), 160)]
+    assert len(set(frames)) == len(frames)
+    start = 0
+    for word, end in zip(text.split(), ends, strict=True):
+        silent = [not is_audible(frame) for frame in frames[start // 20 : end // 20]]
+        pause = 0 if end == ends[-1] else pause_frames(word)
+        assert silent == [False] * (len(silent) - pause) + [True] * pause
+        start = end
+
+
+def test_sentences_are_cut_where_their_words_are_believed_to_end() -> None:
+    """What is estimated of the words in a cut reply is no more than was said: no word is lost on its account."""
+    text = "We are open from nine to five on every weekday and from ten to two on Saturdays."
+    audio, words = speak(text, SentenceVoice(), "audio/pcmu")
+    for cut_ms in range(200, len(audio) // 8, 100):
+        transcript = Transcript()
+        transcript.agent_words("greeting", "Hello, this is the clinic. How can I help?", final=True)
+        greeting = sentences("Hello, this is the clinic. How can I help?")[0]
+        transcript.agent_audio("greeting", len(greeting) // 8, greeting)
+        transcript.agent_ended("greeting")
+        for word in words:
+            if word.start_ms < cut_ms + 500:
+                transcript.agent_words("item", f" {word.text}", final=False)
+        transcript.agent_audio("item", cut_ms, audio[: cut_ms * 8])
+        believed = len(transcript.expected_text("item").split())
+        begun = sum(word.start_ms < cut_ms for word in words)
+        assert believed <= begun, cut_ms

@@ -6,7 +6,7 @@ from itertools import accumulate
 
 import attrs
 
-from callrt.testing.speech import PITCH, VOICE, WORDS_PER_MINUTE, beeps, synthesize_timed
+from callrt.testing.speech import PITCH, VOICE, WORDS_PER_MINUTE, beeps, sentences, synthesize_timed
 
 _BEEP_MS = 60
 """Per character, and between words: how :func:`~callrt.testing.speech.beeps` is made."""
@@ -44,3 +44,16 @@ class BeepVoice:
             ends[-1] -= _BEEP_MS
         assert (ends[-1] if ends else 0) == len(audio) // 8, "beeps are not what they were"
         return audio, tuple(ends)
+
+
+@attrs.frozen
+class SentenceVoice:
+    """As :class:`BeepVoice`, with the rhythm of speech: what is estimated from it is estimated as of a person."""
+
+    seed: int = 0
+
+    def __call__(self, text: str) -> bytes:
+        return self.timed(text)[0]
+
+    def timed(self, text: str) -> tuple[bytes, tuple[int, ...]]:
+        return sentences(text, self.seed)

@@ -22,6 +22,7 @@ from callrt.testing.model_session import ModelSession
 from callrt.testing.sim import cast
 from callrt.testing.sim.case import Case, SimFault
 from callrt.testing.sim.cast import Effect
+from callrt.testing.speech import pause_frames
 
 FRAME_MS = 20
 
@@ -236,9 +237,8 @@ class History:
         line, offset = placed(tuple(words_of(" ".join(word.text for word in item.words))))
         word = item.words[index]
         # A word's stretch ends with a pause that is not audible.
-        sounding = max(
-            1, (word.end_ms - word.start_ms) // FRAME_MS - (3 if index + 1 < len(item.words) else 0)
-        )
+        pause = pause_frames(word.text) if index + 1 < len(item.words) else 0
+        sounding = max(1, (word.end_ms - word.start_ms) // FRAME_MS - pause)
         return WordHeard(
             line,
             offset + index,

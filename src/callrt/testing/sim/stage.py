@@ -17,6 +17,7 @@ from callrt.testing.model_core import ModelOptions
 from callrt.testing.model_faults import Fault, FaultPlan
 from callrt.testing.model_server import EmulatedModel
 from callrt.testing.model_session import ModelSession
+from callrt.testing.model_voice import SentenceVoice
 from callrt.testing.network import JumpClock
 from callrt.testing.sim import case as sim
 from callrt.testing.sim import cast
@@ -64,6 +65,7 @@ class _Stage:
         self.storm = Storm(case, self.disk, self.workshop)
         self.model = EmulatedModel(
             cast.make_brain(),
+            SentenceVoice(),
             options=ModelOptions(transcription=case.transcription),
             plan=FaultPlan([fault for fault in case.faults if isinstance(fault, Fault)]),
             seed=case.seed,
