@@ -78,7 +78,7 @@ def troubles(report: ChaosReport) -> list[str]:
 
 def late(report: ChaosReport) -> str:
     again = "" if report.attempts == 1 else f", attempt {report.attempts}"
-    return f"{report.late.p99 * 1000:.0f} ms{again}"
+    return f"{report.late.p99 * 1000:.0f} ms, at the worst {report.late.worst * 1000:.0f} ms{again}"
 
 
 def told(report: ChaosReport) -> list[str]:
