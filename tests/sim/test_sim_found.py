@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from callrt.protocol.records import StreamAttached
 from callrt.testing.carrier import Drop
 from callrt.testing.model_faults import Fault, Trigger
-from callrt.testing.sim.case import Ask, Caller, Case, DiskTrouble, ToolTrouble
+from callrt.testing.sim.case import Aimed, Ask, Caller, Case, DiskTrouble, ToolTrouble
+from callrt.testing.sim.checkers import judge
 from callrt.testing.sim.runner import run_case
 from callrt.testing.sim.stage import cells, play
 
@@ -90,3 +92,14 @@ def test_found_reply_with_a_tool_whose_end_never_comes_is_a_stall(line: str) -> 
     fault = Fault("stall", Trigger(event="response.output_item.done", count=2 if line == "book" else 3))
     case = Case(caller=Caller(asks=(Ask(line),)), faults=(fault,), stall_seconds=2.0)
     assert run_case(case).violations == ()
+
+
+def test_found_stream_that_was_claimed_late_is_recorded_once() -> None:
+    """Coverage, journal_unavailable × idle: a stream that came while the disk was full was recorded under its late
+    claim, and then again under the lease of before."""
+    full = Aimed(DiskTrouble(0.0, 3.0, "full"), "idle")
+    dropped = Aimed(Drop("rst"), "idle", after=0.04)
+    history = play(Case(seed=4, caller=Caller(asks=(Ask("price"),)), faults=(full, dropped)))
+    attached = [entry.record for entry in history.of(StreamAttached)]
+    assert [(record.generation, record.lease_epoch) for record in attached] == [(1, 1), (2, 2)]  # type: ignore[attr-defined]
+    assert judge(history).violations == []
