@@ -43,6 +43,9 @@ def main() -> int:
             except Unavailable as reason:
                 print(f"{name} cannot run here: {reason}")
                 return 1
+    if not args.record and not BASELINE.exists():
+        print("there is no baseline yet; write one with: bench/check.py --record")
+        return 1
     found = ratios(medians(rows), int(args.steps.rpartition(",")[2]))
     if args.record:
         BASELINE.write_text(json.dumps(found, indent=1) + "\n")

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,8 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main() -> int:
+    # Whoever ends this ends the program and the generator too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     parser = arguments()
     args = parser.parse_args()
     names = args.programs.split(",")
@@ -99,13 +102,17 @@ def run_program(name: str, steps: str, args: argparse.Namespace) -> tuple[list[R
             command += ["--core", str(load_core)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as load:
             assert load.stdout is not None
-            for line in load.stdout:
-                found = json.loads(line)
-                if "carried" in found:
-                    carried = found
-                    continue
-                rows.append({"program": name} | found)
-                print("  " + brief(rows[-1]), flush=True)
+            try:
+                for line in load.stdout:
+                    found = json.loads(line)
+                    if "carried" in found:
+                        carried = found
+                        continue
+                    rows.append({"program": name} | found)
+                    print("  " + brief(rows[-1]), flush=True)
+            except BaseException:
+                load.kill()
+                raise
         if load.returncode:
             raise Unavailable(f"the generator ended with status {load.returncode}")
     return rows, carried
