@@ -50,7 +50,7 @@ class Load:
         self.limit_is_ours = False
         self.killing = False
 
-    def step(self, count: int, *, kill: bool = False) -> Row:
+    def step(self, count: int, *, kill: bool = False, searching: bool = False) -> Row:
         """So many calls, measured."""
         args, world, calls = self.args, self.world, self.calls
         calls.hang_up(max(0, len(calls.live) - count))
@@ -77,6 +77,7 @@ class Load:
             self.allowance = max(row["up_p99_ms"] or 0.0, row["down_p99_ms"] or 0.0)
         row["allowance_ms"] = self.allowance
         row["kills_per_second"] = args.kill_per_second if kill else 0
+        row["searching"] = searching
         row["missing"] = shortfalls(
             row, args.bound_ms, allowance_ms=self.allowance, steady=not args.own_delay
         )
@@ -101,9 +102,9 @@ class Load:
     def search(self) -> None:
         """Up until it does not hold, then halve the difference."""
         while not self.bad and self.good < self.args.most:
-            self.step(min(self.args.most, int(self.good * CLIMB) + 1))
+            self.step(min(self.args.most, int(self.good * CLIMB) + 1), searching=True)
         while self.good and self.bad > self.good * FINE:
-            if not self.step(round((self.good + self.bad) / 2))["live"]:
+            if not self.step(round((self.good + self.bad) / 2), searching=True)["live"]:
                 break
         result = {
             "carried": self.good,

@@ -32,6 +32,8 @@ def medians(rows: Rows) -> list[dict[str, Any]]:
     """One row per program, number of calls and rate of kills: the median of each figure over the rounds."""
     groups: dict[tuple[str, int, float], list[Mapping[str, Any]]] = {}
     for row in rows:
+        if row.get("searching"):
+            continue  # their numbers of calls are the search's own, and no other program has them
         groups.setdefault((row["program"], row["calls"], row["kills_per_second"]), []).append(row)
     out = []
     for (program, calls, kills), group in sorted(groups.items(), key=lambda item: item[0][1:]):
