@@ -52,11 +52,11 @@ def test_a_read_means_the_same_by_the_short_way(masked, frames, cuts, flip):
     for cut in cuts:  # some reads bring a piece of a frame, some more than one
         at = cut % len(reads)
         whole = reads.pop(at)
-        reads[at:at] = [whole[: cut % len(whole)], whole[cut % len(whole) :]]
+        middle = cut % len(whole)
+        reads[at:at] = [piece for piece in (whole[:middle], whole[middle:]) if piece]
     if flip is not None:
         first = bytearray(reads[0])
-        if first:
-            first[flip[0] % len(first)] ^= flip[1]
+        first[flip[0] % len(first)] ^= flip[1]
         reads[0] = bytes(first)
     short = FrameReader(masked=masked, message_bytes=LIMIT)
     long = FrameReader(masked=masked, message_bytes=LIMIT)

@@ -124,6 +124,21 @@ class FrameReader:
     def next(self) -> str | bytes | Control | None:
         """The next message or control frame; None: more bytes are needed. Raises :class:`ProtocolViolation`."""
         buffer, limit = self._buffer, self._limit
+        at = self._at
+        # Several messages in one read: each as in whole().
+        body = at + self._head
+        if buffer[at : at + 2] == self._first and not self._kind and len(buffer) >= body:
+            end = body + (buffer[at + 2] << 8 | buffer[at + 3])
+            if body + 126 <= end <= len(buffer) and end - body <= limit:
+                payload = buffer[body:end]
+                if self._mask_bit:
+                    payload = mask(payload, buffer[body - 4 : body])
+                if end == len(buffer):
+                    self._buffer = b""
+                    self._at = 0
+                else:
+                    self._at = end
+                return _text(payload)
         while True:
             at = self._at
             left = len(buffer) - at
@@ -240,23 +255,21 @@ def mask(payload: bytes, key: bytes) -> bytes:
 class FrameWriter:
     """Frames for the peer, each whole. A client's are masked, each with a key that nobody can foresee."""
 
-    __slots__ = ("_bit", "_keys", "_next")
+    __slots__ = ("_bit", "_head", "_keys", "_kind", "_next")
 
     def __init__(self, *, masked: bool) -> None:
         self._bit = 0x80 if masked else 0
+        self._head = b""
+        self._kind = -1
         self._keys = b""
         self._next = 0
 
     def frame(self, opcode: int, payload: bytes) -> bytes:
         size = len(payload)
-        bit = self._bit
-        if size < 126:
-            head = bytes((0x80 | opcode, bit | size))
-        elif size < 65_536:
-            head = bytes((0x80 | opcode, bit | 126, size >> 8, size & 0xFF))
-        else:
-            head = bytes((0x80 | opcode, bit | 127)) + _LONG.pack(size)
-        if not bit:
+        kind = size << 4 | opcode
+        # Most frames are as long as the one before.
+        head = self._head if kind == self._kind else self._new_head(kind, opcode, size)
+        if not self._bit:
             return head + payload
         at = self._next
         if at == len(self._keys):
@@ -269,6 +282,17 @@ class FrameWriter:
             return head + key + mask(payload, key)
         pattern = _int(key, "little") * _ONES[words]
         return head + key + (_int(payload, "little") ^ pattern).to_bytes(words << 2, "little")[:size]
+
+    def _new_head(self, kind: int, opcode: int, size: int) -> bytes:
+        bit = self._bit
+        if size < 126:
+            head = bytes((0x80 | opcode, bit | size))
+        elif size < 65_536:
+            head = bytes((0x80 | opcode, bit | 126, size >> 8, size & 0xFF))
+        else:
+            head = bytes((0x80 | opcode, bit | 127)) + _LONG.pack(size)
+        self._head, self._kind = head, kind
+        return head
 
 
 # -- closing ---------------------------------------------------------------------------------------------

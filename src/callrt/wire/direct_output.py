@@ -39,7 +39,12 @@ class Output:
     def write(self, data: bytes, size: int | None, messages: int = 1) -> None:
         """``size``: bytes of the messages in it; None: there is none."""
         if not self._waiting:
-            sent = self._try_send(data)
+            if self.socket is None or self.failed:
+                return
+            try:
+                sent = self.socket.send(data)
+            except OSError as error:
+                sent = self._not_taken(error)
             if sent == len(data):
                 if size is not None:
                     self.sent_messages += messages
@@ -85,12 +90,15 @@ class Output:
             return -1
         try:
             return self.socket.send(data)
-        except (BlockingIOError, InterruptedError):
+        except OSError as error:
+            return self._not_taken(error)
+
+    def _not_taken(self, error: OSError) -> int:
+        if isinstance(error, BlockingIOError | InterruptedError):
             return 0
-        except OSError:
-            # The reader goes on for a moment: the peer's last words may be on their way.
-            self.failed = True
-            self.failed_at = trio.current_time()
-            self.drop()
-            self._changed()
-            return -1
+        # The reader goes on for a moment: the peer's last words may be on their way.
+        self.failed = True
+        self.failed_at = trio.current_time()
+        self.drop()
+        self._changed()
+        return -1

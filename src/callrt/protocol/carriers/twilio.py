@@ -196,8 +196,11 @@ class TwilioCodec:
             or media.track != "inbound"
             or self._stopped
             or not payload
-            or not (timestamp.isdigit() and timestamp.isascii() and len(timestamp) <= 18)
-            or not (sequence.isdigit() and sequence.isascii() and len(sequence) <= 18)
+            or len(timestamp) > 18
+            or len(sequence) > 18
+            or not (timestamp and sequence)
+            or not (digits := timestamp + sequence).isdigit()
+            or not digits.isascii()
         ):
             return None
         chunk = self._chunk = int(media.chunk)
