@@ -218,4 +218,8 @@ class ModelLink:
             self.append(held[at : at + PIECE], trio.current_time())
         line.ear = Ear()
         line.hold_audio()
+        if not line.turn.owed:
+            # All that was owed when the last session was lost has been said: nobody is to wait for more.
+            line.voice.ease()
+            line.voice.owed_since = None
         line.log.write(ModelSessionOpened(number=self.session.number, session_id=self.session_id))
