@@ -241,9 +241,11 @@ class Rig:
     visits: dict[int, Visit] = attrs.field(factory=dict)
     """By the number of their agent."""
 
-    def place(self, number: int, *, attempts: int = 200) -> Visit:
+    def place(
+        self, number: int, *, attempts: int = 200, asks: tuple[tuple[str, str], ...] | None = None
+    ) -> Visit:
         """The caller of agent ``number``. A carrier retries until somebody answers."""
-        visit = Visit(self.models[number])
+        visit = Visit(self.models[number]) if asks is None else Visit(self.models[number], asks)
         visit.call = self.carrier.place(
             visit.talk,
             to_number=f"+1555020{number:04d}",
@@ -345,6 +347,7 @@ class Visit:
     """One caller: asks for two things, asks again where no answer comes, and remembers what was heard."""
 
     model: EmulatedModel
+    asks: tuple[tuple[str, str], ...] = ((BOOK, BOOKED), (SEND, SENT))
     call: PhoneCall = attrs.field(init=False)
     missed: list[str] = attrs.field(factory=list)
     asked: int = 0
@@ -357,7 +360,7 @@ class Visit:
 
     async def talk(self, line: Line) -> None:
         await self._until_heard(line, GREETING, None)
-        for text, answer in ((BOOK, BOOKED), (SEND, SENT)):
+        for text, answer in self.asks:
             await line.wait(0.3)
             await self._ask(line, text)
             await self._until_heard(line, answer, text)

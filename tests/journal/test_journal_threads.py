@@ -18,7 +18,9 @@ from callrt.journal import (
     JournalBack,
     JournalDown,
     JournalLimits,
+    JournalReadable,
     JournalUnavailable,
+    JournalUnreadable,
     MemoryStore,
     SqliteStore,
 )
@@ -180,11 +182,37 @@ async def test_corrupt_database_is_unavailable_until_it_is_mended(tmp_path: Path
         journal.append_nowait("CA1", said("kept"))
         await trio.sleep(0.1)
         path.unlink()
-        await trio.sleep(0.2)
+        with trio.fail_after(10):
+            while JournalBack not in [type(report) for report in witness.reports]:
+                await trio.sleep(0.01)
         state = await journal.read("CA1")
         assert state is not None
         assert state.lines[0].text == "kept"
-        assert [type(report) for report in witness.reports] == [JournalDown, JournalBack]
+        told = [type(report) for report in witness.reports]
+        assert told[:2] == [JournalDown, JournalUnreadable]
+        assert sorted(each.__name__ for each in told[2:]) == ["JournalBack", "JournalReadable"]
+
+
+async def test_file_that_takes_writes_and_gives_no_reads_is_told(tmp_path: Path) -> None:
+    """Scrambled behind SQLite's back: its writer has what it needs in memory, and notices nothing."""
+    path, witness = tmp_path / "calls.db", Witness()
+    async with running(SqliteStore(path), threads=True, hooks=witness.hooks()) as journal:
+        await journal.append("CA1", ACCEPTED)
+        log = path.with_name("calls.db-wal")
+        whole = path.read_bytes(), log.read_bytes()
+        for file in (path, log):
+            file.write_bytes(b"\xa5" * file.stat().st_size)
+        for _ in range(2):
+            with pytest.raises(JournalUnavailable, match="not a database"):
+                await journal.read("CA1")
+        with pytest.raises(JournalUnavailable):
+            await journal.ping()
+        path.write_bytes(whole[0])
+        log.write_bytes(whole[1])
+        state = await journal.read("CA1")
+        assert state is not None
+        told = [type(report) for report in witness.reports]
+        assert told.count(JournalUnreadable) == told.count(JournalReadable) == 1
 
 
 async def test_aclose_leaves_one_file(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import trio
 from callrt.journal.errors import CorruptRecord, JournalUnavailable, StoreFailed
 from callrt.journal.outbox import Item
 from callrt.journal.record import RECORD_BYTES_MAX, encode_record
-from callrt.journal.reports import EntriesUnreadable, Statistics
+from callrt.journal.reports import EntriesUnreadable, JournalReadable, JournalUnreadable, Statistics
 from callrt.journal.store import Append, Beat, Claim, Forget, Peer, Placed, Seize, Store, Touch
 from callrt.journal.writer import Hooks, JournalLimits, Writer
 from callrt.protocol.call import CallState, apply, fold
@@ -50,6 +50,7 @@ class Journal:
         self._writer = Writer(store, limits=self._limits, hooks=hooks or Hooks(), threads=threads)
         self._readers = trio.CapacityLimiter(self._limits.readers_max)
         self._unreadable: dict[str, None] = {}
+        self._unanswered_since: float | None = None
         self._dropped = 0
 
     # ---- writing
@@ -110,9 +111,10 @@ class Journal:
         return (await self._writer.submit(Forget(before, limit))).number
 
     async def ping(self) -> None:
-        """Commit a write without content, and with it what waits. Raises ``JournalUnavailable``.
+        """Commit a write without content, and with it what waits; then read. Raises ``JournalUnavailable``.
         If cancelled: no effect."""
         await self._writer.submit(Touch())
+        await self._from_store(self._store.list_peers)
 
     # ---- reading
 
@@ -212,6 +214,21 @@ class Journal:
         self._writer.report(EntriesUnreadable(call_sid, numbers, corrupt[0].why))
 
     async def _from_store(self, ask: Callable[[], T]) -> T:
+        """Reads that fail are told once, and once more when it is over: a scrambled file may go on taking writes."""
+        try:
+            answer = await self._ask(ask)
+        except JournalUnavailable as error:
+            if self._unanswered_since is None:
+                self._unanswered_since = trio.current_time()
+                self._writer.report(JournalUnreadable(error.reason))
+            raise
+        if self._unanswered_since is not None:
+            seconds = trio.current_time() - self._unanswered_since
+            self._unanswered_since = None
+            self._writer.report(JournalReadable(seconds))
+        return answer
+
+    async def _ask(self, ask: Callable[[], T]) -> T:
         try:
             if not self._threads:
                 await trio.lowlevel.checkpoint()

@@ -21,6 +21,20 @@ class JournalBack:
 
 
 @attrs.frozen
+class JournalUnreadable:
+    """Reads fail from now on, whatever becomes of commits. Told once, until ``JournalReadable``."""
+
+    reason: str
+
+
+@attrs.frozen
+class JournalReadable:
+    """Reads work again."""
+
+    seconds: float
+
+
+@attrs.frozen
 class EntriesUnreadable:
     """Some entries of a call cannot be read and were skipped. Told once per call."""
 
@@ -45,7 +59,15 @@ class EntriesLost:
     count: int
 
 
-JournalReport = JournalDown | JournalBack | EntriesUnreadable | WriteRejected | EntriesLost
+JournalReport = (
+    JournalDown
+    | JournalBack
+    | JournalUnreadable
+    | JournalReadable
+    | EntriesUnreadable
+    | WriteRejected
+    | EntriesLost
+)
 
 
 @attrs.frozen
