@@ -57,6 +57,10 @@ def test_report_of_a_machine_that_was_too_busy_is_no_verdict() -> None:
     assert summary([report]) == "no verdict on this machine in: model_dies"
 
 
+def test_a_disk_that_stood_still_is_no_verdict() -> None:
+    assert not attrs.evolve(REPORT, late=Late(0.02, 0.01, disk=4.0)).fit
+
+
 def test_traces_of_an_earlier_run_are_forgotten(tmp_path: Path) -> None:
     folder = tmp_path / "traces"
     broken = attrs.evolve(REPORT, calls=(attrs.evolve(CALL, trace="what happened"),))

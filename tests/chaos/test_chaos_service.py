@@ -10,7 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from callrt.testing.chaos.disk import SmallDisk
+import trio
+
+from callrt.testing.chaos.disk import DiskWatch, SmallDisk
 from callrt.testing.chaos.scenario import Blow, load_scenarios
 from callrt.testing.chaos.service import INSIDE, as_fault
 from callrt.testing.chaos.stage import run_scenario
@@ -119,6 +121,17 @@ def test_a_full_disk_takes_nothing_and_then_everything(tmp_path: Path) -> None:
             assert attempt("after") == "written"
     finally:
         disk.close()
+
+
+async def test_disk_watch_measures_what_a_write_takes() -> None:
+    watch = DiskWatch()
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch.run)
+            while not watch.worst:
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    assert 0 < watch.worst < 60
 
 
 def test_a_blow_is_to_the_checkers_what_it_is() -> None:

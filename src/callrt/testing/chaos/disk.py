@@ -9,11 +9,38 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import tempfile
 from pathlib import Path
 
 import attrs
+import trio
 
 ROOM_BYTES = 16_000_000
+WATCH_EVERY = 0.25
+
+
+@attrs.define(eq=False)
+class DiskWatch:
+    """How long a small write to the machine's own disk takes: one that stands still lets no journal be kept."""
+
+    worst: float = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled; a write that is under way is then left to itself."""
+        with tempfile.TemporaryFile(prefix="callrt-chaos-") as file:
+            while True:
+                began = trio.current_time()
+                await trio.to_thread.run_sync(_write_through, os.dup(file.fileno()), abandon_on_cancel=True)
+                self.worst = max(self.worst, trio.current_time() - began)
+                await trio.sleep(WATCH_EVERY)
+
+
+def _write_through(file: int) -> None:
+    try:
+        os.pwrite(file, b"x", 0)
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 @attrs.define(eq=False)

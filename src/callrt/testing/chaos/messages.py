@@ -70,10 +70,12 @@ class Blown:
 
 @attrs.frozen
 class Late:
-    """How late this party's clocks were, in seconds: the worst tick, and the 99th of a hundred."""
+    """How late the clocks of parties were, in seconds: the worst tick, and the 99th of a hundred."""
 
     worst: float
     p99: float
+    disk: float = 0.0
+    """The longest that a write to the disk has taken meanwhile."""
 
 
 @attrs.frozen

@@ -18,7 +18,8 @@ Written by `callrt chaos` (`make chaos`): the last run, on {machine}. Each scena
 calls over loopback sockets against `callrt serve` in a process of its own, with the emulated carrier and models in
 theirs. *Recovery* is the longest silence between two words of one answer after a fault, at the caller's ear, over all
 faults. *Checked* counts, per guarantee, what was looked at. *Late* is how late the emulators' own clocks were, 99 times
-of 100 and at the worst: that is the machine's doing, not callrt's, and the checkers grant it.
+of 100 and at the worst: that is the machine's doing, not callrt's, and the checkers grant it. *disk*: the
+longest that a write took meanwhile.
 
 {verdict}
 
@@ -78,7 +79,8 @@ def troubles(report: ChaosReport) -> list[str]:
 
 def late(report: ChaosReport) -> str:
     again = "" if report.attempts == 1 else f", attempt {report.attempts}"
-    return f"{report.late.p99 * 1000:.0f} ms, at the worst {report.late.worst * 1000:.0f} ms{again}"
+    lag = report.late
+    return f"{lag.p99 * 1000:.0f} ms, at the worst {lag.worst * 1000:.0f} ms, disk {lag.disk * 1000:.0f} ms{again}"
 
 
 def told(report: ChaosReport) -> list[str]:

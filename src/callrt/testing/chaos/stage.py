@@ -16,6 +16,7 @@ import trio
 
 from callrt.service.http import HttpRequest, HttpResponse, serve_http
 from callrt.testing.chaos import messages as msg
+from callrt.testing.chaos.disk import DiskWatch
 from callrt.testing.chaos.party import number_of
 from callrt.testing.chaos.party_process import PartyProcess, open_party
 from callrt.testing.chaos.relay import Relay
@@ -27,7 +28,8 @@ from callrt.testing.sim.case import Pause, SimFault
 
 LATE_SECONDS = 0.1
 TOO_LATE_SECONDS = 1.0
-"""A machine on which the emulators' clocks were so late, one time in a hundred or ever, says nothing about callrt."""
+"""A machine on which the emulators' clocks were so late, one time in a hundred or ever, or whose disk did not answer for
+so long, says nothing about callrt."""
 QUIET_SECONDS = 10.0
 """After the last call: by then its descriptors must be gone."""
 MORE_FILES = 4
@@ -74,11 +76,15 @@ async def run_scenario(scenario: Scenario) -> ChaosReport:
 
 
 def is_fit(late: msg.Late) -> bool:
-    return late.p99 <= LATE_SECONDS and late.worst <= TOO_LATE_SECONDS
+    return late.p99 <= LATE_SECONDS and max(late.worst, late.disk) <= TOO_LATE_SECONDS
 
 
 def lateness(overs: Sequence[msg.Over]) -> msg.Late:
-    return msg.Late(max(over.late.worst for over in overs), max(over.late.p99 for over in overs))
+    return msg.Late(
+        max(over.late.worst for over in overs),
+        max(over.late.p99 for over in overs),
+        max(over.late.disk for over in overs),
+    )
 
 
 class Stage:
@@ -202,10 +208,12 @@ class Stage:
                 nursery.start_soon(self._kill_sockets)
             if self.scenario.strangers:
                 nursery.start_soon(self.strangers.run)
+            disk = DiskWatch()
+            nursery.start_soon(disk.run)
             for party in self.parties:
                 overs.append(await party.answer())
             nursery.cancel_scope.cancel()
-        return overs
+        return [attrs.evolve(over, late=attrs.evolve(over.late, disk=disk.worst)) for over in overs]
 
     def _told(self, at: float, fault: SimFault | None, number: int | None = None) -> None:
         """A blow that is no fault to the checkers excuses nothing."""
