@@ -28,8 +28,8 @@ from callrt.testing.sim.case import Pause, SimFault
 
 LATE_SECONDS = 0.1
 TOO_LATE_SECONDS = 1.0
-"""A machine on which the emulators' clocks were so late, one time in a hundred or ever, or whose disk did not answer for
-so long, says nothing about callrt."""
+"""A machine on which the emulators' clocks were so late, one time in a hundred or ever, or whose disk did not answer
+for so long, says nothing about callrt."""
 QUIET_SECONDS = 10.0
 """After the last call: by then its descriptors must be gone."""
 MORE_FILES = 4
