@@ -7,7 +7,7 @@ import pytest
 from callrt.protocol.records import StreamAttached
 from callrt.testing.carrier import Drop
 from callrt.testing.model_faults import Fault, Trigger
-from callrt.testing.sim.case import Aimed, Ask, Caller, Case, DiskTrouble, ToolTrouble
+from callrt.testing.sim.case import Aimed, Ask, Caller, Case, DiskTrouble, Drain, ToolTrouble
 from callrt.testing.sim.checkers import judge
 from callrt.testing.sim.runner import run_case
 from callrt.testing.sim.stage import cells, play
@@ -103,3 +103,20 @@ def test_found_stream_that_was_claimed_late_is_recorded_once() -> None:
     attached = [entry.record for entry in history.of(StreamAttached)]
     assert [(record.generation, record.lease_epoch) for record in attached] == [(1, 1), (2, 2)]  # type: ignore[attr-defined]
     assert judge(history).violations == []
+
+
+def test_found_comfort_ends_when_the_next_session_owes_nothing() -> None:
+    """callrt sim --seed 1 --call 330: replies that had been said to their end failed until the session was replaced;
+    the next one owed nothing, and the caller heard "one moment please" every seven seconds."""
+    poison = Fault("poison", Trigger(reply=2), stage="done", error_code="rate_limit_exceeded")
+    history = play(Case(caller=Caller(asks=(Ask("price"),)), faults=(poison,)))
+    assert judge(history).violations == []
+    assert len(history.bundled) <= 3
+
+
+def test_found_call_that_a_leaving_process_could_not_write_down_gets_its_end_from_the_next() -> None:
+    """callrt sim --seed 1 --call 378: the disk was held by another process until after the drain."""
+    drain, busy = Drain(1.85, 5.0, alone=True), DiskTrouble(6.29, 4.0, "busy")
+    history = play(Case(caller=Caller(asks=(Ask("book"),)), faults=(drain, busy)))
+    assert judge(history).violations == []
+    assert history.outcome is not None

@@ -206,6 +206,7 @@ class Process:
 
     def stop(self) -> None:
         """It ends in order: what it still has is let go of. No checkpoint."""
+        self.up = False
         self._scope.cancel()
 
     def kill(self) -> None:

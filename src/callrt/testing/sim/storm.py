@@ -37,6 +37,8 @@ BY_ITSELF = (Fault, Drop, sim.Crash, sim.ToolTrouble)
 """Faults that the emulators, the actors' table and the tools let strike; the others are struck from here."""
 
 DEAD_LINE_SECONDS = 7.0
+EXIT_SECONDS = 0.5
+"""For a process that has nothing left to do to end: meanwhile its ports are open."""
 DRAIN_PATIENCE = 12.0
 """After the call: for a process that was told to leave to find out that it has nothing left to do."""
 
@@ -230,6 +232,7 @@ class Storm:
             drained.over_at = trio.current_time()
             drained.left = old.desk.live_calls
             nursery.cancel_scope.cancel()
+        await trio.sleep(EXIT_SECONDS)
         old.stop()
 
     async def _ask_a_leaving_process(self, drained: Drained) -> None:
