@@ -36,7 +36,7 @@ crash: $(STAMP) ## kill -9 at 200 instants of a call, with real processes
 sim: $(STAMP) ## 2,000 calls in virtual time, everything breaks; every reachable fault × turn state is reached
 	@$(BIN)/callrt sim --seed 1 --calls 2000 --faults everything --cover
 
-chaos: $(STAMP) ## break real processes and sockets; writes chaos/REPORT.md
+chaos: $(STAMP) ## break real processes and sockets; writes chaos/REPORT.md (ten minutes; see docs/chaos.md)
 	@$(BIN)/callrt chaos
 
 soak: $(STAMP) ## broken calls for MINUTES (10): memory, tasks and descriptors must not grow
