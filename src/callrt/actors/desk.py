@@ -42,8 +42,10 @@ from callrt.supervision import ChildSpec, DynamicSupervisor
 from callrt.wire.transport import Transport
 
 ANSWERED = frozenset(("completed", "answered"))
-ENDED_KEPT = 1_000
-"""Ended calls remembered, so that the carrier's last questions need no disk."""
+ENDED_KEPT = 100
+"""Ended calls remembered, so that the carrier's last questions need no disk: they come within seconds."""
+UNREAD_KEPT = 1_000
+"""Calls remembered that the journal could not be asked about."""
 SETTLED_SECONDS = 0.1
 """Between looks at whether a call may be handed on."""
 HAND_ON_SECONDS = 5.0
@@ -368,7 +370,7 @@ class Desk:
             state = await self._ports.journal.read(call_sid)
         except JournalUnavailable:
             self._unread.setdefault(call_sid, trio.current_time())
-            while len(self._unread) > ENDED_KEPT:
+            while len(self._unread) > UNREAD_KEPT:
                 del self._unread[next(iter(self._unread))]
             return None
         self._unread.pop(call_sid, None)

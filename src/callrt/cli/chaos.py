@@ -15,7 +15,7 @@ import trio
 from callrt.errors import CallrtError, ConfigError
 from callrt.testing.chaos.report import summary, told, write_report, write_traces
 from callrt.testing.chaos.scenario import Scenario, load_scenario, load_scenarios, scenario_folder
-from callrt.testing.chaos.soak import WARM_UP, grown, soak
+from callrt.testing.chaos.soak import grown, measured, soak
 from callrt.testing.chaos.stage import ChaosReport, run_scenario
 
 EPILOG = """examples:
@@ -114,7 +114,7 @@ def run_soak(minutes: float) -> int:
     for trend in report.trends:
         print(f"  {trend}")
     if not report.ok:
-        print(f"  grown: {', '.join(grown(report.samples[WARM_UP:])) or 'nothing'}")
+        print(f"  grown: {', '.join(grown(measured(report.samples))) or 'nothing'}")
     for sentence in report.trouble:
         print(f"  VIOLATED   {sentence}")
     if report.unfit:

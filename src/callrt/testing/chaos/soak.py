@@ -18,8 +18,10 @@ from callrt.testing.chaos.service import Service
 from callrt.testing.chaos.slopes import Trend, trend
 from callrt.testing.chaos.stage import Stage, is_fit, lateness
 
-WARM_UP = 3
-"""Waves until caches are full and the allocator has found its size."""
+WARM_UP_CALLS = 120
+"""Until caches are full (a hundred ended calls are remembered) and the allocator has found its size."""
+MEASURED_MIN = 3
+"""Samples: fewer have no slope."""
 QUIET_SECONDS = 20.0
 """Within these the last call's remains are gone."""
 BREATH_SECONDS = 1.5
@@ -85,7 +87,7 @@ class _Soak:
     async def run(self, seconds: float) -> SoakReport:
         until = trio.current_time() + seconds
         async with self.stage.assembled():
-            while trio.current_time() < until or len(self.samples) < WARM_UP + 2:
+            while trio.current_time() < until or len(measured(self.samples)) < MEASURED_MIN:
                 await self._wave()
             status = await self.service.end()
         if status:
@@ -93,7 +95,7 @@ class _Soak:
         return SoakReport(
             tuple(self.calls),
             tuple(self.samples),
-            trends(self.samples[WARM_UP:]),
+            trends(measured(self.samples)),
             self.unfit,
             tuple(self.trouble),
         )
@@ -147,6 +149,11 @@ class _Soak:
             census["objects"],
             census["kinds"],
         )
+
+
+def measured(samples: Sequence[Sample]) -> list[Sample]:
+    """Those after the warm-up."""
+    return [sample for sample in samples if sample.calls >= WARM_UP_CALLS]
 
 
 def trends(samples: Sequence[Sample]) -> tuple[Trend, ...]:
