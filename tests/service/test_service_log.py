@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callrt.service.log import KeyValueFormatter, SecretFilter, configure_logging
+from callrt.journal.reports import EntriesUnreadable, JournalBack, JournalDown, WriteRejected
+from callrt.service.log import KeyValueFormatter, SecretFilter, configure_logging, report_fields
 
 SECRET = "s3cret-t0ken"
 
@@ -103,3 +104,19 @@ def test_any_text_makes_one_line(message: str, value: str) -> None:
 def test_libraries_do_not_log_addresses(written: io.StringIO) -> None:
     logging.getLogger("httpx").info("HTTP Request: POST https://api.twilio.com/…")
     assert written.getvalue() == ""
+
+
+def test_journal_report_is_logged_with_its_reason(written: io.StringIO) -> None:
+    for report in (
+        JournalDown("locked"),
+        JournalBack(1.5, 3),
+        EntriesUnreadable("CA7", (1, 2), "checksum"),
+        WriteRejected("", "touch", "TypeError"),
+    ):
+        log.warning("journal report", extra=report_fields(report))
+    assert [line.split("message=", 1)[1] for line in written.getvalue().splitlines()] == [
+        '"journal report" reason=locked event=JournalDown',
+        '"journal report" event=JournalBack count=3 seconds=1.5',
+        '"journal report" call_sid=CA7 reason=checksum event=EntriesUnreadable',
+        '"journal report" reason=TypeError event=WriteRejected',
+    ]

@@ -16,6 +16,8 @@ import traceback
 from collections.abc import Iterable
 from typing import IO, Any
 
+import attrs
+
 from callrt.policy.settings import Settings
 
 KEYS = (
@@ -139,6 +141,16 @@ class _WorkerFilter(logging.Filter):
 def secrets_of(settings: Settings) -> list[str]:
     """What must never be written anywhere."""
     return [settings.twilio.auth_token, *(model.api_key for model in settings.models.values())]
+
+
+_NAMES = {"why": "reason", "waiting": "count"}
+
+
+def report_fields(report: attrs.AttrsInstance) -> dict[str, Any]:
+    """A report as the ``extra`` of a line: its name, and of its fields those that a log may have."""
+    fields = {_NAMES.get(name, name): value for name, value in attrs.asdict(report, recurse=False).items()}
+    known = {name: value for name, value in fields.items() if name in KEYS and value != ""}
+    return {"event": type(report).__name__, **known}
 
 
 def configure_logging(

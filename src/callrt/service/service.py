@@ -28,6 +28,7 @@ from callrt.service.health import Health
 from callrt.service.http import HttpRequest, HttpResponse
 from callrt.service.listener import Port
 from callrt.service.loading import certificates
+from callrt.service.log import report_fields
 from callrt.service.media import MediaDoor
 from callrt.service.metrics import CONTENT_TYPE, Metrics, sample_loop_lag
 from callrt.service.router import Router
@@ -372,7 +373,7 @@ class Service:
         self.metrics.observe(facts.JournalCommitted(seconds, entries))
 
     def _on_journal(self, report: JournalReport) -> None:
-        log.warning("journal report", extra={"event": type(report).__name__})
+        log.warning("journal report", extra=report_fields(report))
 
     def _on_lease_lost(self, call_sid: str, epoch: int) -> None:
         for tell in self._lease_lost:
