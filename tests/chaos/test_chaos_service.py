@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import trio
 
 from callrt.testing.chaos.disk import DiskWatch, SmallDisk
@@ -87,9 +88,11 @@ def test_census_counts_what_lives(tmp_path: Path) -> None:
     assert found["objects"] > 1000
 
 
-def test_a_full_disk_takes_nothing_and_then_everything(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mounted", [True, False], ids=["small disk, if we may", "limit"])
+def test_a_full_disk_takes_nothing_and_then_everything(tmp_path: Path, mounted: bool) -> None:
     disk = SmallDisk(tmp_path)
-    disk.open()
+    if mounted:
+        disk.open()
     code = (
         "import sys\n"
         "for name in sys.stdin:\n"
