@@ -48,7 +48,7 @@ class Attention:
 
     def hear(self, frame: bytes, position: int, now: float) -> bool:
         """One frame of the caller's, which began at ``position``. True: probe the model now."""
-        if is_loud(frame):
+        if frame.translate(_LOUD).count(1) * LOUD_PART >= len(frame):
             if not self._voiced:
                 self.spoken_from = (
                     max(0, position - LEAD_IN) if self.spoken_from is None else self.spoken_from

@@ -67,6 +67,7 @@ class DirectSocket:
         self._end: End | None = None
         self._changed = trio.lowlevel.ParkingLot()
         self._received = 0
+        self._lingers = False
         self._linger_until = math.inf
 
     # -- reading ---------------------------------------------------------------------------------------
@@ -75,18 +76,16 @@ class DirectSocket:
         """The hub says that there is something to do."""
         if events & WRITABLE:
             self._flush()
-        if events & ~WRITABLE and self._socket is not None:
-            self._read()
-
-    def _read(self) -> None:
-        assert self._socket is not None
-        lingering = self._linger_until < math.inf
+        sock = self._socket
+        if not events & ~WRITABLE or sock is None:
+            return
+        lingering = self._lingers
         if self._reader.pending and not lingering:
             # Not before what has come before it: the end of the stream must stay the last thing seen.
             self.on_again()
             return
         try:
-            data = self._socket.recv(RECEIVE_BYTES)
+            data = sock.recv(RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -100,10 +99,18 @@ class DirectSocket:
             data = self._decrypt(data)
             if not data:
                 return
-        if self._sink is not None and self._end is None:
+        sink = self._sink
+        if sink is not None and self._end is None:
             message = self._reader.whole(data)
             if message is not None:
-                self._pour(message)
+                self._received += 1
+                try:
+                    if sink(message):
+                        return
+                    self._sink_done = True
+                except Exception as error:
+                    self._sink_error = error
+                self._no_sink()
                 return
         self._reader.feed(data)
         self.on_again()
@@ -128,7 +135,7 @@ class DirectSocket:
             if self._sink is None and len(inbox) >= self._limits.inbox_messages and not self._ended_by_us():
                 self._watch()
                 return
-            if self._socket is None or self._linger_until < math.inf:
+            if self._socket is None or self._lingers:
                 return
             try:
                 message = reader.next()
@@ -163,6 +170,9 @@ class DirectSocket:
         except Exception as error:
             # Not the hub's business: whoever called deliver gets it.
             self._sink_error = error
+        self._no_sink()
+
+    def _no_sink(self) -> None:
         self._sink = None
         self._readers.unpark_all()
 
@@ -285,6 +295,7 @@ class DirectSocket:
         """After our own 1009: unread bytes would turn the close into a reset, which tells nothing."""
         if self._socket is None:
             return
+        self._lingers = True
         self._linger_until = trio.current_time() + self._limits.close_timeout / 2
         try:
             self._socket.shutdown(socket.SHUT_WR)
