@@ -7,7 +7,7 @@ import pytest
 from callrt.protocol.records import StreamAttached
 from callrt.testing.carrier import Drop
 from callrt.testing.model_faults import Fault, Trigger
-from callrt.testing.sim.case import Aimed, Ask, Caller, Case, DiskTrouble, Drain, ToolTrouble
+from callrt.testing.sim.case import Aimed, Ask, Caller, Case, DiskTrouble, Drain, Repeat, ToolTrouble
 from callrt.testing.sim.checkers import judge
 from callrt.testing.sim.runner import run_case
 from callrt.testing.sim.stage import cells, play
@@ -102,6 +102,15 @@ def test_found_stream_that_was_claimed_late_is_recorded_once() -> None:
     history = play(Case(seed=4, caller=Caller(asks=(Ask("price"),)), faults=(full, dropped)))
     attached = [entry.record for entry in history.of(StreamAttached)]
     assert [(record.generation, record.lease_epoch) for record in attached] == [(1, 1), (2, 2)]  # type: ignore[attr-defined]
+    assert judge(history).violations == []
+
+
+def test_found_stream_without_a_lease_is_not_recorded_behind_the_next_one() -> None:
+    """callrt sim --seed 1 --call 187: the carrier asked again before the first of two streams had been claimed."""
+    full = Aimed(DiskTrouble(0.0, 1.0, "full"), "idle")
+    dropped = Aimed(Drop("rst"), "idle", after=0.04)
+    again = Aimed(Repeat(0.0), "idle", after=0.99)
+    history = play(Case(seed=4, caller=Caller(asks=(Ask("price"),)), faults=(full, dropped, again)))
     assert judge(history).violations == []
 
 

@@ -136,6 +136,10 @@ class CallLog:
             epoch = self.epoch = await self._claimed(stream_sid, generation)
             self.unleased = None
             self.owned = True
+            # Streams that came without a lease: told now, behind the claim, they would be a step back.
+            unclaimed = [record for record in self.queue if isinstance(record, StreamAttached)]
+            for record in unclaimed:
+                self.queue.remove(record)
         finally:
             self.claiming.set()
             self.claiming = None
@@ -172,10 +176,6 @@ class CallLog:
             epoch = await self.claim(stream_sid, generation)
         except StreamRefused as refused:
             raise LeaseLost(self.call_sid, self.epoch, self.epoch + 1) from refused
-        # The claim has said it: told again, behind it and under the lease of before, it would be a step back.
-        told = [r for r in self.queue if isinstance(r, StreamAttached) and r.stream_sid == stream_sid]
-        for record in told:
-            self.queue.remove(record)
         self._apply(self._stream_attached(stream_sid, generation, epoch))
 
     def _stream_attached(self, stream_sid: str, generation: int, epoch: int) -> StreamAttached:
