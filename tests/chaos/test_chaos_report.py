@@ -50,11 +50,13 @@ def test_report_of_what_was_violated_is_bounded_and_fits_its_table(tmp_path: Pat
 
 
 def test_report_of_a_machine_that_was_too_busy_is_no_verdict() -> None:
-    report = attrs.evolve(REPORT, late=Late(2.0, 0.01))
-    assert report.ok
-    assert not report.fit
-    assert "too busy" in "\n".join(told(report))
-    assert summary([report]) == "no verdict on this machine in: model_dies"
+    for report in (REPORT, attrs.evolve(REPORT, calls=(attrs.evolve(CALL, judgement=BROKEN),))):
+        busy = attrs.evolve(report, late=Late(2.0, 0.01))
+        text = "\n".join(told(busy))
+        assert not busy.fit
+        assert "too busy" in text
+        assert "VIOLATED" not in text
+        assert summary([busy]) == "no verdict on this machine in: model_dies"
 
 
 def test_a_disk_that_stood_still_is_no_verdict() -> None:

@@ -92,9 +92,12 @@ def told(report: ChaosReport) -> list[str]:
         f"  checked    {checked(report)}",
         f"  late       {late(report)}",
     ]
-    if not report.fit:
-        lines.append("  UNFIT      the emulators were too late: this machine was too busy for a verdict")
     found = troubles(report)
+    if not report.fit:
+        lines.append(
+            f"  UNFIT      this machine was too busy for a verdict ({len(found)} findings are not told)"
+        )
+        return lines
     lines += [f"  VIOLATED   {sentence}" for sentence in found[:SHOWN]]
     if len(found) > SHOWN:
         lines.append(f"  VIOLATED   {len(found) - SHOWN} times more")
@@ -108,7 +111,7 @@ def write_traces(folder: Path, report: ChaosReport) -> list[Path]:
         path.unlink()
     written = []
     for call in report.calls:
-        if call.trace:
+        if call.trace and report.fit:
             folder.mkdir(exist_ok=True)
             written.append(folder / f"{name}-{call.number}.txt")
             written[-1].write_text(call.trace, encoding="utf-8")
@@ -127,8 +130,8 @@ def verdict(report: ChaosReport) -> str:
 
 def summary(reports: Sequence[ChaosReport]) -> str:
     """One sentence about all of them."""
-    broken = [report.scenario.name for report in reports if not report.ok]
-    unfit = [report.scenario.name for report in reports if report.ok and not report.fit]
+    broken = [report.scenario.name for report in reports if report.fit and not report.ok]
+    unfit = [report.scenario.name for report in reports if not report.fit]
     if broken:
         return f"violated in: {', '.join(broken)}"
     if unfit:
