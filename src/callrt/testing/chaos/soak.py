@@ -26,8 +26,8 @@ QUIET_SECONDS = 20.0
 """Within these the last call's remains are gone."""
 BREATH_SECONDS = 1.5
 
-MEMORY_PER_CALL = 4_000
-"""Bytes. A call that leaked its history or a second of audio would leave ten times that."""
+MEMORY_PER_CALL = 8_000
+"""Bytes: a second of audio. Smaller leaks than that are seen in the number of objects."""
 OBJECTS_PER_CALL = 2.0
 """A call that leaked at all would leave a hundred."""
 
