@@ -34,12 +34,12 @@ def main() -> int:
     parser.add_argument("--tolerance", type=float, default=0.2, help="(default %(default)s: a fifth more)")
     parser.add_argument("--record", action="store_true", help="these ratios are the new baseline")
     args = parser.parse_args()
-    args.bound_ms, args.kill_per_second, args.search = 20.0, 0.0, False
+    args.bound_ms, args.kill_per_second = 20.0, 0.0
     rows: list[dict[str, Any]] = []
     for turn in range(args.rounds):
         for name in (PROGRAM, REFERENCE) if turn % 2 == 0 else (REFERENCE, PROGRAM):
             try:
-                rows += run_program(name, args.steps, args)[0]
+                rows += run_program(name, args.steps, args)
             except Unavailable as reason:
                 print(f"{name} cannot run here: {reason}")
                 return 1

@@ -31,8 +31,6 @@ from generator.world import Plan, World, now
 
 RAMP_PER_SECOND = 40
 CLIMB = 1.15
-FINE = 1.06
-"""The search ends when the two numbers of calls that hold and do not hold are this near to each other."""
 
 
 class Load:
@@ -45,9 +43,8 @@ class Load:
         self.calls = Calls(self.world)
         self.world.answer = partial(Model, self.world, self.calls)
         self.before = (memory_kb(args.pid), 0)
-        self.allowance = 0.0
+        self.allowance = args.allowance_ms
         self.good, self.bad = 0, 0
-        self.limit_is_ours = False
         self.killing = False
 
     def step(self, count: int, *, kill: bool = False, searching: bool = False) -> Row:
@@ -88,32 +85,20 @@ class Load:
         return row
 
     def _judge(self, row: Row) -> None:
-        count = row["calls"]
-        if not row["missing"]:
-            self.good = max(self.good, count)
-        elif not self.bad or count < self.bad:
-            self.bad, self.limit_is_ours = count, row["generator_limit"]
+        if row["missing"]:
+            self.bad = row["calls"]
+        else:
+            self.good = row["calls"]
 
     def _kill(self) -> None:
         if self.killing:
             self.calls.kill_one()
             self.world.at(now() + 1 / self.args.kill_per_second, self._kill)
 
-    def search(self) -> None:
-        """Up until it does not hold, then halve the difference."""
-        while not self.bad and self.good < self.args.most:
+    def climb(self) -> None:
+        """Up until it does not hold."""
+        while self.good and not self.bad and self.good < self.args.most:
             self.step(min(self.args.most, int(self.good * CLIMB) + 1), searching=True)
-        while self.good and self.bad > self.good * FINE:
-            if not self.step(round((self.good + self.bad) / 2), searching=True)["live"]:
-                break
-        result = {
-            "carried": self.good,
-            "at_least": self.limit_is_ours or not self.bad,
-            "why": "the generator was the limit"
-            if self.limit_is_ours
-            else ("no more were tried" if not self.bad else ""),
-        }
-        print(json.dumps(result), flush=True)
 
 
 def main() -> int:
@@ -130,12 +115,15 @@ def main() -> int:
     parser.add_argument(
         "--own-delay", action="store_true", help="allow the latency that the program has at the first step"
     )
+    parser.add_argument("--allowance-ms", type=float, default=0.0, help="or this much, if it is known")
     parser.add_argument("--pid", type=int, action="append", required=True)
     parser.add_argument("--steps", default="25,100", help="numbers of calls, ascending")
     parser.add_argument("--settle", type=float, default=5.0)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--bound-ms", type=float, default=20.0)
-    parser.add_argument("--search", action="store_true", help="find the largest number within the bound")
+    parser.add_argument(
+        "--climb", action="store_true", help="go on by 15 %% more until the bound does not hold"
+    )
     parser.add_argument("--most", type=int, default=1000, help="calls, in a search")
     parser.add_argument("--kill-per-second", type=float, default=0.0, help="repeat each step, killing calls")
     parser.add_argument("--core", type=int, help="run on this core only")
@@ -151,8 +139,8 @@ def main() -> int:
         late = max(row["up_p99_ms"] or 1e9, row["down_p99_ms"] or 0.0)
         if late > 5 * (args.bound_ms + load.allowance) or not row["live"]:
             break
-    if args.search:
-        load.search()
+    if args.climb:
+        load.climb()
     load.calls.hang_up(len(load.calls.live))
     load.world.run(1.0)
     return 0

@@ -26,7 +26,9 @@ from report import cautions, medians, plot, relative, table
 
 HERE = Path(__file__).parent
 COMPARED = "callrt,callrt-tls,uvloop-plain,trio-messages,openai-agents,pipecat"
-STEPS = "25,100,200,400"
+STEPS = "5,25,50,100,200,400"
+FINE = 1.06
+"""The search ends when the numbers of calls that hold and do not hold are this near to each other."""
 Row = dict[str, Any]
 
 
@@ -64,13 +66,14 @@ def main() -> int:
         for name in names if turn % 2 == 0 else reversed(names):
             print(f"{name}: {PROGRAMS[name].about}", flush=True)
             try:
-                rows, carried = run_program(name, args.steps, args)
+                rows = run_program(name, args.steps, args, climb=args.search)
+                carried = search(name, rows, args) if args.search else None
             except Unavailable as reason:
                 print(f"  left out: {reason}")
                 result["left_out"][name] = str(reason)
                 continue
             result["rows"] += [row | {"round": result["rounds"] + turn + 1} for row in rows]
-            if carried is not None:
+            if args.search:
                 result["carried"].setdefault(name, []).append(carried)
     result["rounds"] += args.rounds
     if not result["rows"]:
@@ -82,10 +85,33 @@ def main() -> int:
     return 0
 
 
-def run_program(name: str, steps: str, args: argparse.Namespace) -> tuple[list[Row], Row | None]:
-    """One program through some numbers of calls, in one life: its rows, and what the search found."""
+def search(name: str, rows: list[Row], args: argparse.Namespace) -> Row:
+    """The largest number of calls within the bound: halve the difference, each time in a new life.
+
+    A program that has been overloaded once may take long to recover, and would be judged for that.
+    """
+    good = max((row["calls"] for row in rows if not row["missing"]), default=0)
+    above = [row for row in rows if row["calls"] > good]
+    bad = min(above, key=lambda row: int(row["calls"]), default=None)
+    while good and bad is not None and bad["calls"] > good * FINE:
+        middle = round((good + bad["calls"]) / 2)
+        found = run_program(name, str(middle), args, allowance_ms=rows[0]["allowance_ms"])[-1]
+        found["searching"] = True
+        rows.append(found)
+        if found["missing"]:
+            bad = found
+        else:
+            good = middle
+    ours = bad is not None and bad["generator_limit"]
+    why = "the generator was the limit" if ours else "no more were tried" if bad is None else ""
+    return {"carried": good, "at_least": bool(why), "why": why}
+
+
+def run_program(
+    name: str, steps: str, args: argparse.Namespace, *, climb: bool = False, allowance_ms: float = 0.0
+) -> list[Row]:
+    """One program through some numbers of calls, in one life."""
     rows: list[Row] = []
-    carried: Row | None = None
     program_core, load_core = cores()
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -96,26 +122,23 @@ def run_program(name: str, steps: str, args: argparse.Namespace) -> tuple[list[R
             command += ["--pid", str(pid)]
         command += ["--seconds", str(args.seconds), "--settle", str(args.settle)]
         command += ["--bound-ms", str(args.bound_ms), "--kill-per-second", str(args.kill_per_second)]
-        if args.search:
-            command.append("--search")
+        command += ["--allowance-ms", str(allowance_ms)]
+        if climb:
+            command.append("--climb")
         if load_core is not None and PROGRAMS[name].workers == 1:
             command += ["--core", str(load_core)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as load:
             assert load.stdout is not None
             try:
                 for line in load.stdout:
-                    found = json.loads(line)
-                    if "carried" in found:
-                        carried = found
-                        continue
-                    rows.append({"program": name} | found)
+                    rows.append({"program": name} | json.loads(line))
                     print("  " + brief(rows[-1]), flush=True)
             except BaseException:
                 load.kill()
                 raise
         if load.returncode:
             raise Unavailable(f"the generator ended with status {load.returncode}")
-    return rows, carried
+    return rows
 
 
 def brief(row: Row) -> str:
