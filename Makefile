@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test crash lint format bench bench-peers bench-check bench-transcoding bench-supervision mutants conformance clean help sim chaos soak alerts dashboard
+.PHONY: demo test crash lint format bench bench-peers bench-check bench-frame bench-transcoding bench-supervision mutants conformance clean help sim chaos soak alerts dashboard
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -68,6 +68,9 @@ bench-peers: $(STAMP) ## what the bench compares with, each in an environment of
 
 bench-check: bench-peers ## has a call become dearer, against the bare bridge in the same run? exit 1 if so
 	@$(BIN)/python bench/check.py
+
+bench-frame: $(STAMP) ## microseconds of each message of one call, step by step
+	@$(BIN)/python bench/frame.py
 
 bench-transcoding: $(STAMP) ## cost, delay and purity of a 24 kHz model's audio
 	@$(BIN)/python bench/transcoding.py

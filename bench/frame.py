@@ -346,11 +346,17 @@ def main() -> int:
     clock = trio.testing.MockClock()
     rig = trio.run(run, args.turns, clock, clock=clock)
     seconds = args.turns * TURN_TICKS * 0.02
-    print(f"{'step':24} {'undisturbed':>12} {'median':>8} {'mean':>8} {'per s':>7} {'ms per call-second':>19}")
+    print(
+        f"{'step':24} {'undisturbed':>12} {'median':>8} {'mean':>8} {'per s':>7} {'ms per call-second':>19}"
+    )
     total = 0.0
     for kind, values in rig.meter.steps.items():
         # Other work on the machine makes the slow ones slower; the fastest tenth hardly notices it.
-        low, middle, mean = statistics.quantiles(values, n=10)[0], statistics.median(values), statistics.fmean(values)
+        low, middle, mean = (
+            statistics.quantiles(values, n=10)[0],
+            statistics.median(values),
+            statistics.fmean(values),
+        )
         share = len(values) * mean / seconds / 1000
         total += share
         print(f"{kind:24} {low:12.1f} {middle:8.1f} {mean:8.1f} {len(values) / seconds:7.1f} {share:19.3f}")
