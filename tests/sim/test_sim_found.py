@@ -109,8 +109,10 @@ def test_found_stream_without_a_lease_is_not_recorded_behind_the_next_one() -> N
     """callrt sim --seed 1 --call 187: the carrier asked again before the first of two streams had been claimed."""
     full = Aimed(DiskTrouble(0.0, 1.0, "full"), "idle")
     dropped = Aimed(Drop("rst"), "idle", after=0.04)
-    again = Aimed(Repeat(0.0), "idle", after=0.99)
+    again = Aimed(Repeat(0.0), "idle", after=0.5)
     history = play(Case(seed=4, caller=Caller(asks=(Ask("price"),)), faults=(full, dropped, again)))
+    attached = [entry.record for entry in history.of(StreamAttached)]
+    assert [(record.generation, record.lease_epoch) for record in attached] == [(1, 1), (3, 2)]  # type: ignore[attr-defined]
     assert judge(history).violations == []
 
 

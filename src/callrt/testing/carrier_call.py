@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import Literal
 
-import attrs
 import trio
 
 from callrt.testing import twiml_player as markup
@@ -32,34 +30,11 @@ from callrt.testing.carrier_plan import (
     by_the_clock,
 )
 from callrt.testing.carrier_signing import sign
+from callrt.testing.carrier_steps import APPLICATION_ERROR, GOODBYE_SECONDS, EndReason, Fetch, Play, Step
 from callrt.testing.carrier_stream import TICK_SECONDS, MediaStream, WireEvent
 from callrt.testing.carrier_tape import Tape
 from callrt.testing.carrier_webhooks import DocumentUnavailable, Request, Webhooks
 from callrt.wire.websocket import ConnectFailed, UpgradeRefused
-
-GOODBYE_SECONDS = 5.0
-"""How long a call that is over waits for its sockets to close and its callbacks to be answered."""
-
-APPLICATION_ERROR = "We are sorry. An application error has occurred. Goodbye."
-
-EndReason = Literal["", "caller_hung_up", "app_hung_up", "rejected", "application_error", "too_long"]
-
-
-@attrs.frozen
-class _Fetch:
-    kind: str
-    url: str
-    method: str
-    extra: Mapping[str, str] = attrs.field(factory=dict)
-
-
-@attrs.frozen
-class _Play:
-    verbs: tuple[markup.Verb, ...]
-    url: str
-
-
-_Step = _Fetch | _Play
 
 
 class PhoneCall:
@@ -98,7 +73,7 @@ class PhoneCall:
         self._drops = list(plan.drops)
         self._stream: LiveStream | None = None
         self._ear = Ear()
-        self._next: _Step | None = None
+        self._next: Step | None = None
         self._keep_stream = False
         self._document = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
@@ -138,18 +113,18 @@ class PhoneCall:
             return
         if twiml is not None:
             try:
-                self._go_to(_Play(markup.parse_twiml(twiml, self.plan.voice_url), self.plan.voice_url))
+                self._go_to(Play(markup.parse_twiml(twiml, self.plan.voice_url), self.plan.voice_url))
             except markup.TwimlError as error:
                 self._alert(error.code, str(error))
-                self._go_to(_Play((markup.Say(APPLICATION_ERROR, "en-US"),), self.plan.voice_url))
+                self._go_to(Play((markup.Say(APPLICATION_ERROR, "en-US"),), self.plan.voice_url))
         elif url is not None:
-            self._go_to(_Fetch("redirect", url, method))
+            self._go_to(Fetch("redirect", url, method))
 
     def repeat_voice_webhook(self) -> None:
         """The carrier asks for the first document once more in mid-call and executes it *beside* the open
         stream: that one stays open until the app closes it, and is not played any more. No checkpoint."""
         self._keep_stream = True
-        self._go_to(_Fetch("voice", self.plan.voice_url, "POST"))
+        self._go_to(Fetch("voice", self.plan.voice_url, "POST"))
 
     def drop(self, how: DropKind = "rst", *, notice_seconds: float | None = None) -> None:
         """Lose the media stream now; see :class:`Drop`. No effect without a stream."""
@@ -168,7 +143,7 @@ class PhoneCall:
         await trio.sleep(seconds)
         stream.notice()
 
-    def _go_to(self, step: _Step) -> None:
+    def _go_to(self, step: Step) -> None:
         self._next = step
         self._document.cancel()
 
@@ -218,7 +193,7 @@ class PhoneCall:
                 await stream.closed.wait()
 
     async def _execute(self) -> None:
-        step: _Step | None = _Fetch("voice", self.plan.voice_url, "POST")
+        step: Step | None = Fetch("voice", self.plan.voice_url, "POST")
         while step is not None and not self.over.is_set():
             with trio.CancelScope() as self._document:
                 step = await self._perform(step)
@@ -227,8 +202,8 @@ class PhoneCall:
             elif self._document.cancelled_caught:
                 break
 
-    async def _perform(self, step: _Step) -> _Step | None:
-        if isinstance(step, _Fetch):
+    async def _perform(self, step: Step) -> Step | None:
+        if isinstance(step, Fetch):
             try:
                 verbs = await self._webhooks.fetch(step.kind, step.url, step.method, self._form(step.extra))
             except DocumentUnavailable as error:
@@ -237,7 +212,7 @@ class PhoneCall:
                 await self._ear.play(self._speak(APPLICATION_ERROR, "en-US"), "say")
                 self._end("application_error", "completed")
                 return None
-            step = _Play(verbs, step.url)
+            step = Play(verbs, step.url)
         for verb in step.verbs:
             if isinstance(verb, markup.Reject):
                 self._end("rejected", "busy" if verb.reason == "busy" else "no-answer")
@@ -250,18 +225,18 @@ class PhoneCall:
                 case markup.Pause():
                     await trio.sleep(verb.seconds)
                 case markup.Redirect():
-                    return _Fetch("redirect", verb.url, verb.method)
+                    return Fetch("redirect", verb.url, verb.method)
                 case markup.Connect():
                     await self._run_stream(verb)
                     if verb.action is not None:
-                        return _Fetch("action", verb.action, verb.method)
+                        return Fetch("action", verb.action, verb.method)
                 case markup.DialNumber():
                     dial = await self._connect_human(verb)
                     if verb.action is not None:
                         facts = {"DialCallStatus": dial.status, "DialCallSid": dial.call_sid}
                         if dial.bridged_at is not None and dial.ended_at is not None:
                             facts["DialCallDuration"] = str(round(dial.ended_at - dial.bridged_at))
-                        return _Fetch("dial", verb.action, verb.method, facts)
+                        return Fetch("dial", verb.action, verb.method, facts)
                 case markup.Hangup():
                     return None
         return None

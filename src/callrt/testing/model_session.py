@@ -378,8 +378,7 @@ def _parse(message: str | bytes) -> Any:
 
 @functools.lru_cache(maxsize=8192)
 def _frame(message: str) -> tuple[dict[str, Any], bytes] | None:
-    """A frame's append, checked like any other: as it is remembered, and its audio. None if it is none. Cached: it
-    comes fifty times a second, and is mostly silence."""
+    """A frame's append, checked: as it is remembered, and its audio. It comes fifty times a second, mostly silent."""
     try:
         event = _parse(message)
         if check_client_event(event) != APPEND:

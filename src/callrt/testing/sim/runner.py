@@ -143,6 +143,7 @@ def run(
 def _results(seed: int, numbers: Sequence[int], profile_name: str, workers: int) -> Iterator[CallResult]:
     if workers == 1:
         profile = load_profile(profile_name)
+        _keep_garbage_small()
         for number in numbers:
             yield run_call(seed, number, profile)
         return
@@ -162,9 +163,14 @@ def _results(seed: int, numbers: Sequence[int], profile_name: str, workers: int)
 
 def _chunk(seed: int, numbers: Sequence[int], profile_name: str) -> list[CallResult]:
     profile = load_profile(profile_name)
-    gc.collect()
-    gc.freeze()  # a collection between calls looks only at what calls have left
+    _keep_garbage_small()
     return [run_call(seed, number, profile) for number in numbers]
+
+
+def _keep_garbage_small() -> None:
+    """A collection between calls looks only at what calls have left."""
+    gc.collect()
+    gc.freeze()
 
 
 def untouched(summary: Summary) -> list[str]:
