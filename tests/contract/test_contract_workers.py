@@ -132,7 +132,7 @@ async def talks(phone: Phone, tag: int) -> None:
     """The caller speaks, and hears an answer to it."""
     before = len(phone.heard())
     phone.speak(tag, 400)
-    await phone.until(lambda: len(phone.heard()) >= before + 28, 12, "an answer")
+    await phone.until(lambda: len(phone.heard()) >= before + 28, 20, "an answer")
 
 
 async def comes_in(phone: Phone, tag: int) -> None:
@@ -143,7 +143,7 @@ async def comes_in(phone: Phone, tag: int) -> None:
 async def comes_back(phone: Phone, tag: int) -> None:
     """Its stream ends, and the carrier is answered with a new one."""
     streams = len(phone.streams)
-    await phone.stream(streams + 1)
+    await phone.stream(streams + 1, 25)
     await talks(phone, tag)
 
 
@@ -232,7 +232,7 @@ def test_contract_parent_that_dies_leaves_nothing_behind(tmp_path: Path) -> None
         again = await h.serve(callrt.port)
         async with trio.open_nursery() as nursery:
             for phone in phones:
-                nursery.start_soon(phone.stream, 2)
+                nursery.start_soon(phone.stream, 2, 25)
         await until(lambda: not any(alive(pid) for pid in left), "the end of the old workers")
 
         again.kill(signal.SIGTERM)
