@@ -92,8 +92,9 @@ def relative(rows: Rows, carried: Mapping[str, int], to: str) -> str:
             else ""
             for calls in steps
         ]
-        shared = [calls for calls in steps if _share(by_place, name, to, calls, "memory_kb_per_call")]
-        cells.append(_share(by_place, name, to, shared[0], "memory_kb_per_call") if shared else "")
+        # The first step also pays for what is loaded once.
+        kept_up = [calls for calls in steps[1:] if _keeps_up(by_place, name, calls)]
+        cells.append(_share(by_place, name, to, kept_up[-1], "memory_kb_per_call") if kept_up else "")
         cells.append(f"{carried[name] / carried[to]:.2f}" if name in carried and carried.get(to) else "")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -62,14 +62,16 @@ def test_programs_stay_in_the_order_in_which_they_ran():
 
 def test_what_is_relative_leaves_out_who_fell_behind():
     rows = [
+        row("callrt", 5, 3.0),
         row("callrt", 25, 2.0),
         row("callrt", 400, 1.5),
+        row("pipecat", 5, 30.0, memory_kb_per_call=9000.0),
         row("pipecat", 25, 20.0, memory_kb_per_call=250.0),
         row("pipecat", 400, 2.5),
     ]
     lines = relative(medians(rows), {"callrt": 600, "pipecat": 60}, "callrt").splitlines()
-    assert lines[2] == "| callrt | 1.00 | 1.00 | 1.00 | 1.00 |"
-    assert lines[3] == "| pipecat | 10.00 |  | 2.50 | 0.10 |"
+    assert lines[2] == "| callrt | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 |"
+    assert lines[3] == "| pipecat | 10.00 | 10.00 |  | 2.50 | 0.10 |"
 
 
 def test_a_plot_shows_every_program():
