@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from environments import Unavailable
 from media import run_program
-from report import medians
+from report import cautions, medians
 
 HERE = Path(__file__).parent
 BASELINE = HERE / "baseline.json"
@@ -54,7 +54,7 @@ def main() -> int:
     worse = regressions(found, json.loads(BASELINE.read_text()), args.tolerance)
     for key, value in found.items():
         print(f"{key}: {value:.2f} times the bare bridge")
-    for line in worse:
+    for line in worse + cautions(rows):
         print(line)
     return 1 if worse else 0
 
