@@ -53,6 +53,18 @@ async def test_close_follows_what_was_written_before_it(autojump_clock: trio.tes
     assert (caught.value.code, caught.value.reason, caught.value.by_peer) == (1001, "session over", True)
 
 
+async def test_close_that_was_not_read_yet_is_not_overtaken_by_a_failed_send(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    here, there = memory_link()
+    await here.aclose(3000, "bad key")
+    assert there.send_nowait("into the void")
+    with pytest.raises(TransportClosed) as caught:
+        await there.receive()
+    assert caught.value.code == 3000
+    assert not there.send_nowait("x")
+
+
 async def test_close_is_idempotent_and_bounded_by_a_reader_that_never_reads(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

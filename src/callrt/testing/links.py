@@ -245,7 +245,13 @@ class MemoryTransport:
 
     def send_nowait(self, message: str | bytes) -> bool:
         """Queue one message. False, and nothing queued, when the backlog is full or the link has ended."""
-        if self._ended is not None or self.peer_has_ended or not self._outbound.put(message):
+        if self._ended is not None:
+            return False
+        if self.peer_has_ended:
+            # As with a socket: behind an unread close it is taken and goes nowhere, behind a reset it is not taken.
+            end = self._inbound.travelling[-1].content
+            return isinstance(end, _Ended) and end.code is not None
+        if not self._outbound.put(message):
             return False
         self._sent += 1
         return True

@@ -9,7 +9,7 @@ from callrt.testing.carrier import Drop
 from callrt.testing.model_brain import item_text, words_of
 from callrt.testing.model_faults import Fault
 from callrt.testing.sim import case as sim
-from callrt.testing.sim.checkers.speech import sound_arrived
+from callrt.testing.sim.checkers.speech import interrupted_by_the_model, sound_arrived
 from callrt.testing.sim.checkers.verdicts import (
     PROCESS,
     SERIOUS,
@@ -66,6 +66,8 @@ def _owed_window(history: History, at: float) -> float | None:
         start, end = history.window(index)
         if not start <= at < end or not any(start <= known <= at for known in committed):
             continue
+        if interrupted_by_the_model(history, start, at):
+            return None
         made = _made_until(history, asked.line, at)
         return None if made else end
     return None

@@ -151,10 +151,23 @@ def late_tool(history: History, start: float) -> bool:
 
 
 def forgotten_with_a_process(history: History, start: float, end: float) -> bool:
-    """The process died before the caller's words were known or written, and the agent has asked again."""
+    """The process died before the caller's words were known or written, and the agent has asked again; or the disk
+    had taken nothing since."""
+    for struck in history.faults(sim.Kill):
+        if start - 10.0 <= struck.at <= end and _unwritten(history, struck.at):
+            return True
     killed = any(start - 2.0 <= struck.at <= end for struck in history.faults(*PROCESS))
     return killed and any(
         word.line in ("unknown", "nudge") and start <= word.began < end for word in history.words
+    )
+
+
+def _unwritten(history: History, at: float) -> bool:
+    return any(
+        isinstance(struck.fault, sim.DiskTrouble)
+        and struck.fault.how != "unsure"
+        and struck.at <= at <= struck.at + struck.fault.seconds
+        for struck in history.struck
     )
 
 
