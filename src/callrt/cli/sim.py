@@ -103,6 +103,7 @@ def _as_json(summary: Summary, missing: list[str], wrong: list[str]) -> dict[str
         ],
         "call_seconds": round(summary.call_seconds, 1),
         "wall_seconds": round(summary.wall_seconds, 1),
+        "cpu_seconds": round(summary.cpu_seconds, 1),
         "workers": summary.workers,
     }
 
@@ -117,7 +118,7 @@ def _print(summary: Summary, missing: list[str], wrong: list[str]) -> None:
     )
     print(
         f"speed       {summary.call_seconds:.0f} call-seconds in {summary.wall_seconds:.0f} s on "
-        f"{summary.workers} processes ({speed:.0f} per second and process)"
+        f"{summary.workers} processes ({speed:.0f} per CPU second)"
     )
     print(f"faults      {sum(summary.faults.values())} struck: " + _counts(summary.faults.most_common()))
     reached = len(REACHABLE) - len(unreached(summary.cells))

@@ -45,6 +45,8 @@ class CallResult:
     """(fault, turn state) as the journal saw them."""
     checks: dict[str, int]
     violations: tuple[Violation, ...]
+    cpu_seconds: float = 0.0
+    """What it cost to play and judge it."""
 
 
 @attrs.define
@@ -56,6 +58,8 @@ class Summary:
     calls: int = 0
     call_seconds: float = 0.0
     wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    """Of all workers, for calls alone."""
     workers: int = 1
     digest: str = ""
     outcomes: Counter[str] = attrs.field(factory=Counter)
@@ -70,8 +74,8 @@ class Summary:
 
     @property
     def call_seconds_per_second(self) -> float:
-        """Of virtual time, per second of wall time and worker."""
-        return self.call_seconds / max(1e-9, self.wall_seconds * self.workers)
+        """Of virtual time, per second of processor time: on a machine that is not shared, per core and second."""
+        return self.call_seconds / max(1e-9, self.cpu_seconds)
 
 
 def case_of(seed: int, number: int, profile: Profile) -> Case:
@@ -87,7 +91,9 @@ def case_of(seed: int, number: int, profile: Profile) -> Case:
 
 def run_call(seed: int, number: int, profile: Profile) -> CallResult:
     """Play and judge one call. A crash of the simulation is a violation, not an exception."""
-    return run_case(case_of(seed, number, profile), number)
+    began = time.process_time()
+    result = run_case(case_of(seed, number, profile), number)
+    return attrs.evolve(result, cpu_seconds=time.process_time() - began)
 
 
 def run_case(case: Case, number: int = 0) -> CallResult:
@@ -131,6 +137,7 @@ def run(
         ledger.update(f"{result.number} {result.digest}\n".encode())
         summary.calls += 1
         summary.call_seconds += result.seconds
+        summary.cpu_seconds += result.cpu_seconds
         summary.outcomes[result.outcome] += 1
         summary.faults.update(result.faults)
         summary.cells.update(result.cells)
