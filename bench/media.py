@@ -72,15 +72,18 @@ def main() -> int:
                 print(f"  left out: {reason}")
                 result["left_out"][name] = str(reason)
                 continue
-            result["rows"] += [row | {"round": result["rounds"] + turn + 1} for row in rows]
+            result["rows"] += [row | {"round": result["rounds"] + 1} for row in rows]
             if args.search:
                 result["carried"].setdefault(name, []).append(carried)
-    result["rounds"] += args.rounds
+            # Not at the end only: whoever breaks a run off keeps what there is.
+            save(result, args)
+        result["rounds"] += 1
     if not result["rows"]:
         return 1
     print("\n" + table(medians(result["rows"])))
     for line in conclusions(result):
         print(line)
+    result["machine"]["load"].append(round(os.getloadavg()[0], 1))
     save(result, args)
     return 0
 
@@ -194,7 +197,6 @@ def load_result(args: argparse.Namespace) -> Row:
 
 def save(result: Row, args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
-    result["machine"]["load"].append(round(os.getloadavg()[0], 1))
     rows = medians(result["rows"])
     carried = {name: int(middle_of(found)["carried"]) for name, found in result["carried"].items()}
     text = table(rows) + "\n" + relative(rows, carried, rows[0]["program"]) + "\n"
