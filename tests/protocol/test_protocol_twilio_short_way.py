@@ -63,7 +63,9 @@ _ODD = st.sampled_from(
         "stop",
     ]
 )
-_VALUE = _ODD | st.none() | st.booleans() | st.integers(-2, 12) | st.builds(list) | st.builds(dict) | st.just(1.5)
+_VALUE = (
+    _ODD | st.none() | st.booleans() | st.integers(-2, 12) | st.builds(list) | st.builds(dict) | st.just(1.5)
+)
 _WHERE = [
     "event",
     "streamSid",
