@@ -30,6 +30,8 @@ BEACON_FRAMES = 50
 """From one beacon to the next: a second."""
 BITS = 10
 CALLS_MAX = 2**BITS - 1
+NUMBER_SECONDS = (BITS + 1) * FRAME
+"""Until the number of a call has been read: the model does not answer before."""
 MODEL_RATE = 24_000
 FRAME_SAMPLES = MODEL_RATE // 50
 LOUD = 5_000

@@ -214,7 +214,8 @@ class Model(Socket):
         if not self.open:
             return
         if self.turn == 1:
-            self.own_time = LISTENS + FIRST_ANSWER_AFTER
+            reading = audio.NUMBER_SECONDS if self.world.plan.beacon else 0.0
+            self.own_time = LISTENS + FIRST_ANSWER_AFTER + reading
         item = f"u{self.turn}"
         self.reply += 1
         self.deltas = 0
