@@ -198,8 +198,10 @@ def load_result(args: argparse.Namespace) -> Row:
 def save(result: Row, args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     rows = medians(result["rows"])
+    names = [row["program"] for row in rows]
+    reference = "callrt" if "callrt" in names else names[0]
     carried = {name: int(middle_of(found)["carried"]) for name, found in result["carried"].items()}
-    text = table(rows) + "\n" + relative(rows, carried, rows[0]["program"]) + "\n"
+    text = table(rows) + "\n" + relative(result["rows"], carried, reference) + "\n"
     text += "".join(f"* {line}\n" for line in conclusions(result))
     (args.out / f"{args.name}.json").write_text(json.dumps(result, indent=1) + "\n")
     (args.out / f"{args.name}.md").write_text(text)

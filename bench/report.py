@@ -80,43 +80,40 @@ def table(rows: Rows) -> str:
 
 
 def relative(rows: Rows, carried: Mapping[str, int], to: str) -> str:
-    """Processor time, memory and calls of every program in units of one program's: what may be compared."""
-    by_place = {(row["program"], row["calls"]): row for row in rows if not row.get("kills_per_second")}
-    steps = sorted({calls for name, calls in by_place if name == to})
+    """Processor time, memory and calls of every program in units of one program's: what may be compared.
+
+    Within each round, of which the median is taken: what disturbs the machine disturbs both.
+    """
+    rows = [row for row in rows if not row.get("kills_per_second") and not row.get("searching")]
+    steps = sorted({row["calls"] for row in rows if row["program"] == to})
     titles = [f"CPU at {calls} calls" for calls in steps] + ["memory per call", "calls carried"]
     lines = ["| relative to " + to + " | " + " | ".join(titles) + " |", "|" + "---|" * (len(titles) + 1)]
     for name in dict.fromkeys(row["program"] for row in rows):
-        cells = [
-            _share(by_place, name, to, calls, "cpu_ms_per_call_second")
-            if _keeps_up(by_place, name, calls)
-            else ""
-            for calls in steps
-        ]
+        cells = [_share(rows, name, to, calls, "cpu_ms_per_call_second") for calls in steps]
         # The first step also pays for what is loaded once.
-        kept_up = [calls for calls in steps[1:] if _keeps_up(by_place, name, calls)]
-        cells.append(_share(by_place, name, to, kept_up[-1], "memory_kb_per_call") if kept_up else "")
+        memory = [_share(rows, name, to, calls, "memory_kb_per_call") for calls in steps[1:]]
+        cells.append(next((cell for cell in reversed(memory) if cell), ""))
         cells.append(f"{carried[name] / carried[to]:.2f}" if name in carried and carried.get(to) else "")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _keeps_up(by_place: Mapping[tuple[str, int], Mapping[str, Any]], name: str, calls: int) -> bool:
+def _share(rows: Rows, name: str, to: str, calls: int, key: str) -> str:
+    """Nothing, if one of the two did not keep up in any round in which both were measured."""
+    ratios = []
+    for number in dict.fromkeys(row.get("round", 1) for row in rows):
+        at = [row for row in rows if row.get("round", 1) == number and row["calls"] == calls]
+        ours = next((row for row in at if row["program"] == name and _keeps_up(row)), None)
+        theirs = next((row for row in at if row["program"] == to and _keeps_up(row)), None)
+        if ours is not None and theirs is not None and ours[key] and theirs[key]:
+            ratios.append(ours[key] / theirs[key])
+    return f"{statistics.median(ratios):.2f}" if ratios else ""
+
+
+def _keeps_up(row: Mapping[str, Any]) -> bool:
     """A program that falls behind works less than it should: its processor time says nothing."""
-    row = by_place.get((name, calls))
-    return (
-        row is not None
-        and not {"calls ended", "frames lost", "nothing heard"} & set(row["missing"])
-        and (row["cpu_percent"] < FULL_CORE_PERCENT)
-    )
-
-
-def _share(
-    by_place: Mapping[tuple[str, int], Mapping[str, Any]], name: str, to: str, calls: int, key: str
-) -> str:
-    ours, theirs = by_place.get((name, calls)), by_place.get((to, calls))
-    if ours is None or theirs is None or not ours.get(key) or not theirs.get(key):
-        return ""
-    return f"{ours[key] / theirs[key]:.2f}"
+    failed = {"calls ended", "frames lost", "nothing heard"} & set(row["missing"])
+    return not failed and row["cpu_percent"] < FULL_CORE_PERCENT
 
 
 def _cell(row: Mapping[str, Any], key: str) -> str:

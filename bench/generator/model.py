@@ -151,6 +151,8 @@ class Model(Socket):
         if not stamps:
             return
         call, _, frame, sent_at = stamps[-1]
+        if call not in self.calls.live:
+            return  # a call that was killed: what it had said is told to a new session, rightly late
         self.world.window.up.append(t - sent_at)
         if self.expected:
             self.world.window.lost_up += max(0, stamps[0][2] - self.expected)

@@ -69,9 +69,19 @@ def test_what_is_relative_leaves_out_who_fell_behind():
         row("pipecat", 25, 20.0, memory_kb_per_call=250.0),
         row("pipecat", 400, 2.5),
     ]
-    lines = relative(medians(rows), {"callrt": 600, "pipecat": 60}, "callrt").splitlines()
+    lines = relative(rows, {"callrt": 600, "pipecat": 60}, "callrt").splitlines()
     assert lines[2] == "| callrt | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 |"
     assert lines[3] == "| pipecat | 10.00 | 10.00 |  | 2.50 | 0.10 |"
+
+
+def test_only_what_was_measured_in_the_same_round_is_compared():
+    rows = [
+        row("callrt", 100, 4.0, round=1),
+        row("uvloop-plain", 100, 6.0, round=1),
+        row("callrt", 100, 2.0, round=2),
+        row("callrt", 100, 2.0, round=3),
+    ]
+    assert relative(rows, {}, "callrt").splitlines()[3].startswith("| uvloop-plain | 1.50 |")
 
 
 def test_a_plot_shows_every_program():
