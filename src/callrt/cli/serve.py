@@ -16,6 +16,7 @@ import trio
 from callrt.errors import ConfigError
 from callrt.policy.settings import ServerSettings
 from callrt.service.config import default_public_url, load_settings
+from callrt.service.garbage import collect_rarely
 from callrt.service.loading import check_comfort, check_tools, languages
 from callrt.service.log import configure_logging, secrets_of
 from callrt.service.probe import probe_journal
@@ -93,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
         "inherited": inherited_sockets(os.environ, os.getpid()),
     }
     if args.workers == 1:
+        collect_rarely()
         return trio.run(partial(run_service, settings, make_desk, **how))
     how.update(log_json=args.log == "json", log_level=logging.getLogger().level)
     return trio.run(partial(run_workers, settings, args.workers, **how))

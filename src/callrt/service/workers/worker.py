@@ -19,6 +19,7 @@ import trio
 
 from callrt.errors import CallrtError
 from callrt.policy.settings import Settings
+from callrt.service.garbage import collect_rarely
 from callrt.service.log import configure_logging, secrets_of
 from callrt.service.running import drain_and_stop, each_signal, watched
 from callrt.service.service import Parts, Service, ServiceDesk
@@ -101,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         await run_worker(settings, make_desk, Channel(line), listening, end_process=_end_process)
 
     try:
+        collect_rarely()
         trio.run(run)
     except CallrtError as error:
         log.error("the worker cannot be kept alive", extra={"reason": type(error).__name__})
