@@ -6,6 +6,7 @@ them all; a scene's failure is its own.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -146,7 +147,11 @@ class Callrt:
 
     def links(self) -> list[str]:
         """What the open files are."""
-        return sorted(os.readlink(f"/proc/{self.pid}/fd/{name}") for name in self.files())
+        links = []
+        for name in self.files():
+            with contextlib.suppress(FileNotFoundError):  # closed since we looked
+                links.append(os.readlink(f"/proc/{self.pid}/fd/{name}"))
+        return sorted(links)
 
     def memory(self) -> float:
         """Resident megabytes."""

@@ -49,6 +49,10 @@ async def locked(rig: Rig, process: trio.Process) -> None:
             await trio.sleep(0.1)
 
 
+REFUSED: dict[Trouble, tuple[str, ...]] = {torn: (), locked: ("book was never done: []",)}
+"""Asked for while nothing can be recorded, a side effect does not happen: the model is told so."""
+
+
 @pytest.mark.parametrize("trouble", [torn, locked])
 async def test_call_goes_on_whatever_becomes_of_its_journal(
     trouble: Trouble, tmp_path: Path, record_property: Callable[[str, object], None]
@@ -59,7 +63,7 @@ async def test_call_goes_on_whatever_becomes_of_its_journal(
             visit = await _through(rig, trouble)
             await rig.wait_outcomes()
             assert broken_promises(rig, visit) == []
-            wrong = broken_conversation(rig, visit)
+            wrong = [law for law in broken_conversation(rig, visit) if law not in REFUSED[trouble]]
             starved = rig.lag > LAG_MAX
         if not wrong:
             return

@@ -382,11 +382,15 @@ async def test_reply_may_come_as_text_on_an_audio_session(autojump_clock: Clock)
 
 
 @pytest.mark.parametrize("reason", ["max_output_tokens", "content_filter"])
-async def test_incomplete_reply_stops_half_way(autojump_clock: Clock, reason: str) -> None:
+async def test_incomplete_reply_stops_half_way_or_is_withheld(autojump_clock: Clock, reason: str) -> None:
     async with opened(emulated(Fault("incomplete", reason=reason))) as client:
         await client.configure()
         done = await greet(client)
         assert done["status_details"] == {"type": "incomplete", "reason": reason}
+        if reason == "content_filter":
+            assert client.session.spoken == [], "withheld as a whole"
+            assert client.of("response.output_audio.delta") == []
+            return
         item = client.session.spoken[0]
         assert item.sent_ms == item.words[-1].end_ms // 2
 

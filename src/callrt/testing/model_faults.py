@@ -127,7 +127,7 @@ class Fault:
     - ``error``: an error event with ``error_type`` and ``error_code``.
     - ``fail``: the reply ends as failed at ``stage``, or at the trigger's moment if it has one.
     - ``poison``: this and all later replies of the session fail.
-    - ``incomplete``: the reply ends half way, ``reason`` max_output_tokens or content_filter.
+    - ``incomplete``: the reply ends half way (``reason`` max_output_tokens) or is withheld (content_filter).
     - ``drop``, ``duplicate``: the next event of type ``event``.
     - ``no_reply``: the next committed turn is not answered; ``text``: the reply is written, not spoken.
     - ``late_deltas``: after a cancel, ``ms`` more audio of the dead reply; ``after_done``: behind its
