@@ -16,6 +16,8 @@ from pathlib import Path
 import attrs
 from environments import Unavailable, interpreter_of
 
+from callrt.testing.ports import free_ports
+
 HERE = Path(__file__).parent
 KEY = "bench-auth-token"
 ACCOUNT = "AC" + "0" * 32
@@ -171,9 +173,8 @@ def running(name: str, folder: Path, core: int | None) -> Iterator[Program]:
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    [port] = free_ports(1)
+    return port
 
 
 def make_certificate(folder: Path) -> Path:

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,14 +25,15 @@ import trio
 from contract_carrier import ACCOUNT, TOKEN, Phone, RestServer
 from contract_model import Brain, ModelServer
 
+from callrt.testing.ports import free_ports
+
 KEY = "sk-contract-Secret-3141592653589793"
 PYTHON = [sys.executable, "-m", "callrt.cli.main"]
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    [port] = free_ports(1)
+    return port
 
 
 @attrs.define

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -31,6 +30,7 @@ from callrt.testing.carrier_tape import is_audible
 from callrt.testing.model_brain import Answer, Calling, ScriptBrain, Turn, words_of
 from callrt.testing.model_items import Item
 from callrt.testing.model_server import EmulatedModel
+from callrt.testing.ports import free_ports
 from callrt.testing.speech import beeps
 
 GREETING = "Hello, this is the clinic."
@@ -216,17 +216,6 @@ def kept_waiting(pid: int) -> float:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
     except (OSError, IndexError):
         return 0.0
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 @attrs.define(eq=False)

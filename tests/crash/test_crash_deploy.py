@@ -13,8 +13,10 @@ import attrs
 import pytest
 import trio
 from crash_proxy import Proxy
-from crash_rig import Rig, free_ports, open_rig
+from crash_rig import Rig, open_rig
 from test_crash_process import ATTEMPTS, effects_wrong, heard_wrong, tools_undone, transcript_wrong
+
+from callrt.testing.ports import free_ports
 
 CALLS = 10
 EVERY_SECONDS = 0.7

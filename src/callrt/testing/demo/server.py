@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ import trio
 
 from callrt.errors import CallrtError
 from callrt.testing.demo.plot import GREETING
+from callrt.testing.ports import free_ports
 
 START_SECONDS = 30.0
 """A cold interpreter on a loaded machine."""
@@ -205,21 +205,6 @@ async def _first_line(process: trio.Process) -> bool:
             return False
         text += data
     return True
-
-
-def free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody has at this moment. Raises CallrtError."""
-    sockets: list[socket.socket] = []
-    try:
-        for _ in range(count):
-            sockets.append(socket.socket())
-            sockets[-1].bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    except OSError as error:
-        raise CallrtError(f"There is no free port on 127.0.0.1: {error.strerror}") from error
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def open_files(pid: int) -> int | None:
