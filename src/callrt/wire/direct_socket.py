@@ -99,18 +99,10 @@ class DirectSocket:
             data = self._decrypt(data)
             if not data:
                 return
-        sink = self._sink
-        if sink is not None and self._end is None:
+        if self._sink is not None and self._end is None:
             message = self._reader.whole(data)
             if message is not None:
-                self._received += 1
-                try:
-                    if sink(message):
-                        return
-                    self._sink_done = True
-                except Exception as error:
-                    self._sink_error = error
-                self._no_sink()
+                self._pour(message)
                 return
         self._reader.feed(data)
         self.on_again()
