@@ -16,6 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from environments import Unavailable
+from load import RAMP_PER_SECOND
 from media import run_program
 from report import cautions, medians
 
@@ -34,7 +35,7 @@ def main() -> int:
     parser.add_argument("--tolerance", type=float, default=0.2, help="(default %(default)s: a fifth more)")
     parser.add_argument("--record", action="store_true", help="these ratios are the new baseline")
     args = parser.parse_args()
-    args.bound_ms, args.kill_per_second = 20.0, 0.0
+    args.bound_ms, args.kill_per_second, args.ramp = 20.0, 0.0, RAMP_PER_SECOND
     rows: list[dict[str, Any]] = []
     for turn in range(args.rounds):
         for name in (PROGRAM, REFERENCE) if turn % 2 == 0 else (REFERENCE, PROGRAM):

@@ -30,6 +30,12 @@ from generator.verdict import generator_was_the_limit, shortfalls
 from generator.world import Plan, World, now
 
 RAMP_PER_SECOND = 40
+"""Calls that begin; the figures of their start are taken at this rate."""
+RAMP_SEARCHING = 100
+STARTING_MAX = 4
+"""Calls that have rung and are not yet answered."""
+PATIENCE = 1.0
+"""Seconds for one of them to be answered; after that the next one rings all the same."""
 CLIMB = 1.15
 
 
@@ -51,11 +57,7 @@ class Load:
         """So many calls, measured."""
         args, world, calls = self.args, self.world, self.calls
         calls.hang_up(max(0, len(calls.live) - count))
-        asked = len(calls.live)
-        while asked < count:
-            asked += 1
-            calls.start()
-            world.run(1 / RAMP_PER_SECOND)
+        self._ramp(count - len(calls.live), max(args.ramp, RAMP_SEARCHING) if searching else args.ramp)
         world.run(args.settle)
         self.killing = kill
         if kill:
@@ -83,6 +85,15 @@ class Load:
         if not kill:
             self._judge(row)
         return row
+
+    def _ramp(self, count: int, per_second: float) -> None:
+        """So many calls more, no faster than the program takes them: it is not judged by how it bears a rush."""
+        for _ in range(count):
+            self.calls.start()
+            self.world.run(1 / per_second)
+            patience = now() + PATIENCE
+            while len(self.calls.starting) >= STARTING_MAX and now() < patience:
+                self.world.run(0.005)
 
     def _judge(self, row: Row) -> None:
         if row["missing"]:
@@ -118,6 +129,7 @@ def main() -> int:
     parser.add_argument("--allowance-ms", type=float, default=0.0, help="or this much, if it is known")
     parser.add_argument("--pid", type=int, action="append", required=True)
     parser.add_argument("--steps", default="25,100", help="numbers of calls, ascending")
+    parser.add_argument("--ramp", type=float, default=RAMP_PER_SECOND, help="calls that begin each second")
     parser.add_argument("--settle", type=float, default=5.0)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--bound-ms", type=float, default=20.0)

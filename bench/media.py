@@ -21,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from environments import Unavailable
+from load import RAMP_PER_SECOND, RAMP_SEARCHING
 from programs import PROGRAMS, running
 from report import cautions, medians, plot, relative, table
 
@@ -43,6 +44,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=1, help="(default %(default)s)")
     add("--seconds", type=float, default=10.0, help="length of a measurement (default %(default)s)")
     add("--settle", type=float, default=5.0, help="pause before it (default %(default)s)")
+    add("--ramp", type=float, default=RAMP_PER_SECOND, help="calls begun per second (default %(default)s)")
     add("--bound-ms", type=float, default=20.0, help="added latency p99 (default %(default)s)")
     add("--search", action="store_true", help="find the largest number of calls within the bound")
     add("--kill-per-second", type=float, default=0.0, help="each step again, while so many calls are killed")
@@ -98,7 +100,8 @@ def search(name: str, rows: list[Row], args: argparse.Namespace) -> Row:
     bad = min(above, key=lambda row: int(row["calls"]), default=None)
     while good and bad is not None and bad["calls"] > good * FINE:
         middle = round((good + bad["calls"]) / 2)
-        found = run_program(name, str(middle), args, allowance_ms=rows[0]["allowance_ms"])[-1]
+        allowance, ramp = rows[0]["allowance_ms"], max(args.ramp, RAMP_SEARCHING)
+        found = run_program(name, str(middle), args, allowance_ms=allowance, ramp=ramp)[-1]
         found["searching"] = True
         rows.append(found)
         if found["missing"]:
@@ -111,7 +114,13 @@ def search(name: str, rows: list[Row], args: argparse.Namespace) -> Row:
 
 
 def run_program(
-    name: str, steps: str, args: argparse.Namespace, *, climb: bool = False, allowance_ms: float = 0.0
+    name: str,
+    steps: str,
+    args: argparse.Namespace,
+    *,
+    climb: bool = False,
+    allowance_ms: float = 0.0,
+    ramp: float = 0.0,
 ) -> list[Row]:
     """One program through some numbers of calls, in one life."""
     rows: list[Row] = []
@@ -124,7 +133,8 @@ def run_program(
         for pid in program.pids:
             command += ["--pid", str(pid)]
         command += ["--seconds", str(args.seconds), "--settle", str(args.settle)]
-        command += ["--bound-ms", str(args.bound_ms), "--kill-per-second", str(args.kill_per_second)]
+        command += ["--ramp", str(ramp or args.ramp), "--bound-ms", str(args.bound_ms)]
+        command += ["--kill-per-second", str(args.kill_per_second)]
         command += ["--allowance-ms", str(allowance_ms)]
         if climb:
             command.append("--climb")

@@ -20,7 +20,7 @@ FRAME_BYTES = 160
 """Of mu-law."""
 
 MAGIC = b"\xc3\x5a\xa5"
-MAGIC_TEXT = base64.b64encode(MAGIC).decode()
+MAGIC_TEXT = base64.b64encode(MAGIC)
 STAMP = struct.Struct("<3sHHId")
 """19 bytes: magic, call, number of the reply, number of the frame, time."""
 STAMP_CHARS = 28

@@ -16,6 +16,7 @@ import msgspec
 
 from generator import audio
 from generator.phone import REPLY_MS, Caller, Calls
+from generator.shortcuts import AUDIO_DELTA, TEXT_DELTA, StampPlace
 from generator.sockets import Socket, accept_key, header, xor
 from generator.world import World, now
 
@@ -32,7 +33,10 @@ HEAD = 128
 """Bytes of a message within which the audio begins."""
 
 _AUDIO = re.compile(rb'"audio": ?"')
+_SPEECH = b2a_base64(b"\x71" * (DELTA_MS * 8), newline=False)
 _QUIET_PCM = b"\x00\x00" * audio.FRAME_SAMPLES
+_QUIET = b2a_base64(_QUIET_PCM * (DELTA_MS // 20), newline=False)
+_LOUD_ONCE = b2a_base64(audio.LOUD_PCM + _QUIET_PCM * (DELTA_MS // 20 - 1), newline=False)
 
 
 class Model(Socket):
@@ -56,6 +60,7 @@ class Model(Socket):
         self.beacons_heard = 0
         self.pcm = True
         self.handshaking = world.tls is not None
+        self.place = StampPlace()
         super().__init__(world, sock)
 
     def readable(self) -> None:
@@ -95,13 +100,30 @@ class Model(Socket):
 
     def say(self, message: dict[str, object]) -> None:
         message["event_id"] = f"event_{next(self.events)}"
-        payload = msgspec.json.encode(message)
+        self._say(msgspec.json.encode(message))
+
+    def _say(self, payload: bytes) -> None:
         self.send(header(1, len(payload), 0) + payload)
 
     def control(self, opcode: int, payload: bytes) -> None:
         self.send(header(opcode, len(payload), 0) + payload)
 
     # -- what comes in -----------------------------------------------------------------------------------
+
+    def short(self, data: bytes) -> bool:
+        t = now()
+        stamp = self.place.find(data)
+        caller = self.caller
+        if stamp is None or caller is None or stamp[0] != caller.number or not caller.live:
+            return False
+        _, _, frame, sent_at = stamp
+        window = self.world.window
+        window.up.append(t - sent_at)
+        if frame > self.expected > 0:
+            window.lost_up += frame - self.expected
+        self.expected = frame + 1
+        self.appended_ms += 20
+        return True
 
     def message(self, payload: bytes, mask: bytes) -> None:
         head = payload[:HEAD]
@@ -142,6 +164,9 @@ class Model(Socket):
         if len(payload) < at + 280:
             stamps = audio.stamps_in(a2b_base64(head[at : at + audio.STAMP_CHARS]))
             self.appended_ms += 20
+            if mask and head.startswith(audio.MAGIC_TEXT, at):
+                self.place.learn(head[:at], len(payload))
+                self.usual = self.place.size
         else:
             # Several frames in one message: waiting for the last one is the program's choice, so that one counts.
             whole = xor(payload, mask) if mask else payload
@@ -251,36 +276,29 @@ class Model(Socket):
         caller = self.caller
         if not self.open or not self.responding or caller is None or not caller.live:
             return
-        place = {
-            "response_id": f"r{self.reply}",
-            "item_id": f"a{self.reply}",
-            "output_index": 0,
-            "content_index": 0,
-        }
         if self.deltas * DELTA_MS >= REPLY_MS:
             self._done("completed")
             return
+        reply = self.reply
         if self.deltas % 3 == 0:
-            text = {"type": "response.output_audio_transcript.delta", "delta": "we are open "}
-            self.say(text | place)
-        delta = b2a_base64(self._sound(caller), newline=False).decode()
+            self._say(TEXT_DELTA % (b"we are open ", reply, reply, next(self.events)))
+        self._say(AUDIO_DELTA % (self._sound(caller), reply, reply, next(self.events)))
         self.deltas += 1
-        self.say({"type": "response.output_audio.delta", "delta": delta} | place)
         self.world.at(now() + DELTA_MS / 1000 / PACE, self._delta)
 
     def _sound(self, caller: Caller) -> bytes:
+        """The next piece of the reply, as base64."""
         if self.pcm != self.world.plan.beacon:
             raise SystemExit(f"the model was asked for {'PCM' if self.pcm else 'mu-law'}: see --beacon")
         if self.pcm:
-            frames = DELTA_MS // 20
             if self.deltas:
-                return _QUIET_PCM * frames
+                return _QUIET
             self.spoke_at = now()
-            return audio.LOUD_PCM + _QUIET_PCM * (frames - 1)
+            return _LOUD_ONCE
         if self.deltas:
-            return b"\x71" * (DELTA_MS * 8)
+            return _SPEECH
         head = audio.stamp(caller.number, self.reply, 0, now())
-        return head + b"\x71" * (DELTA_MS * 8 - len(head))
+        return b2a_base64(head + b"\x71" * (DELTA_MS * 8 - len(head)), newline=False)
 
     def _done(self, status: str) -> None:
         self.responding = False

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import struct
-from binascii import a2b_base64, b2a_base64
+from binascii import a2b_base64
 from collections import deque
 from html import unescape
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from generator import audio
+from generator.shortcuts import StampedFrames, TextPlace, media_message
 from generator.sockets import Socket, dial, header, sign, xor
 from generator.world import World, now
 
@@ -34,6 +35,7 @@ class Calls:
         self.world = world
         self.numbered = 0
         self.live: dict[int, Caller] = {}
+        self.starting: set[int] = set()
 
     def start(self) -> None:
         self.numbered += 1
@@ -67,20 +69,25 @@ class Caller(Socket):
         self.number = number
         self.call_sid = f"CA{number:032x}"
         self.stream_sid = f"MZ{number:032x}"
+        self.stream_sid_bytes = self.stream_sid.encode()
         self.began = now()
         self.live = False
-        self.mask = os.urandom(4)
+        self.mask = bytes(byte or 1 for byte in os.urandom(4))
+        self.frames_out = StampedFrames(number & 0xFFFF, self.stream_sid_bytes, self.mask)
         self.due = 0.0
         self.frame = 0
         self.beacons: list[float] = []
         self.buffer_end = 0.0
         self.speaking = False
         self.heard_ms = 0.0
-        self.marks: deque[tuple[float, str]] = deque()
+        self.marks: deque[tuple[float, bytes]] = deque()
+        """When each has been heard, and its name as it stands in JSON."""
         self.marks_armed = False
+        self.sound_in, self.name_in = TextPlace(), TextPlace()
         self.model: Model | None = None
         self.stream_url = plan.stream or ""
         super().__init__(world, dial(plan.host, plan.port))
+        calls.starting.add(number)
         if plan.stream:
             self._upgrade()
         else:
@@ -161,9 +168,8 @@ class Caller(Socket):
         self.text(json.dumps(start).encode())
         self.live = True
         self.calls.live[self.number] = self
-        # Calls begin one after the other, so the queue is in order of time and the frames of all are spread.
-        self.due = now() + audio.FRAME
-        self.world.phases.append(self)
+        self.calls.starting.discard(self.number)
+        self.world.join(self)
 
     def text(self, payload: bytes) -> None:
         self.send(header(1, len(payload), 128) + self.mask + xor(payload, self.mask))
@@ -175,33 +181,37 @@ class Caller(Socket):
         number = self.frame
         self.frame = number + 1
         t = now()
-        window = self.world.window
-        window.late.append(t - self.due)
-        window.frames += 1
+        self.world.window.late.append(t - self.due)
         self.due += audio.FRAME
-        if self.world.plan.beacon:
-            sound = audio.beacon_frame(self.number, number)
-            if number % audio.BEACON_FRAMES == 0:
-                self.beacons.append(t)
-        else:
-            head = audio.stamp(self.number, 0, number + 1, t) + b"\x71\x71"
-            sound = b2a_base64(head, newline=False) + audio.FILL
-        self.text(
-            b'{"event":"media","sequenceNumber":"%d","media":{"track":"inbound","chunk":"%d","timestamp":"%d",'
-            b'"payload":"%b"},"streamSid":"%b"}'
-            % (number + 2, number + 1, number * 20, sound, self.stream_sid.encode())
-        )
+        if not self.world.plan.beacon:
+            self.send(self.frames_out.frame(number, t))
+            return
+        if number % audio.BEACON_FRAMES == 0:
+            self.beacons.append(t)
+        self.text(media_message(number, audio.beacon_frame(self.number, number), self.stream_sid_bytes))
 
     def message(self, payload: bytes, mask: bytes) -> None:
         t = now()
-        message = json_decode(xor(payload, mask) if mask else payload)
+        if mask:
+            payload = xor(payload, mask)
+        sound = self.sound_in.find(payload)
+        if sound is not None:
+            self._play(sound, t)
+            return
+        name = self.name_in.find(payload)
+        if name is not None:
+            self._mark(name)
+            return
+        message = json_decode(payload)
         match message.get("event"):
             case "media":
-                self._play(message["media"]["payload"], t)
+                sound = message["media"]["payload"].encode()
+                self.sound_in.learn(payload, sound)
+                self._play(sound, t)
             case "mark":
-                self.marks.append((self.buffer_end, message["mark"]["name"]))
-                if not self.marks_armed:
-                    self._arm()
+                name = msgspec.json.encode(message["mark"]["name"])[1:-1]
+                self.name_in.learn(payload, name)
+                self._mark(name)
             case "clear":
                 if self.model is not None and self.model.cut_at:
                     self.world.window.barge_in.append(t - self.model.cut_at)
@@ -211,8 +221,13 @@ class Caller(Socket):
                 while self.marks:
                     self._echo(self.marks.popleft()[1])
 
-    def _play(self, encoded: str, t: float) -> None:
-        size = len(encoded) * 3 // 4 - encoded.count("=", -2)
+    def _mark(self, name: bytes) -> None:
+        self.marks.append((self.buffer_end, name))
+        if not self.marks_armed:
+            self._arm()
+
+    def _play(self, encoded: bytes, t: float) -> None:
+        size = len(encoded) * 3 // 4 - encoded.count(b"=", -2)
         window = self.world.window
         said_at = self._reply_begins(encoded)
         if said_at:
@@ -229,7 +244,7 @@ class Caller(Socket):
             self.speaking = False
         self.buffer_end = max(self.buffer_end, t) + size / 8000
 
-    def _reply_begins(self, encoded: str) -> float:
+    def _reply_begins(self, encoded: bytes) -> float:
         """When the model said this, if it is the beginning of a reply; else 0."""
         if not self.world.plan.beacon:
             if not encoded.startswith(audio.MAGIC_TEXT):
@@ -253,16 +268,12 @@ class Caller(Socket):
         if self.marks:
             self._arm()
 
-    def _echo(self, name: str) -> None:
-        if not self.live:
-            return
-        message = {
-            "event": "mark",
-            "sequenceNumber": str(self.frame),
-            "streamSid": self.stream_sid,
-            "mark": {"name": name},
-        }
-        self.text(msgspec.json.encode(message))
+    def _echo(self, name: bytes) -> None:
+        if self.live:
+            self.text(
+                b'{"event":"mark","sequenceNumber":"%d","streamSid":"%b","mark":{"name":"%b"}}'
+                % (self.frame, self.stream_sid_bytes, name)
+            )
 
     def hang_up(self) -> None:
         self.live = False
@@ -281,4 +292,5 @@ class Caller(Socket):
             self.live = False
             self.world.window.ended += 1
         self.calls.live.pop(self.number, None)
+        self.calls.starting.discard(self.number)
         super().ended()

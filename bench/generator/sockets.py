@@ -12,8 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_BUFFER = bytearray(262_144)
-_VIEW = memoryview(_BUFFER)
+READ = 16_384
 
 
 class Watcher(Protocol):
@@ -31,6 +30,10 @@ class Socket:
         self.sock = sock
         self.rest = b""
         self.out = b""
+        self.usual = 0
+        """Size of the frame that comes all the time: see ``short``."""
+        self._recv = sock.recv
+        self._send = sock.send
         self.upgraded = False
         self.is_tls = isinstance(sock, ssl.SSLSocket)
         self._watcher = world
@@ -39,19 +42,17 @@ class Socket:
     def readable(self) -> None:
         while True:
             try:
-                # One buffer for all: a fresh one of this size would be mapped and unmapped each time.
-                count = self.sock.recv_into(_BUFFER)
+                data = self._recv(READ)
             except (BlockingIOError, ssl.SSLWantReadError):
                 return
             except OSError:
-                count = 0
-            if not count:
+                data = b""
+            if not data:
                 self.ended()
                 return
-            data = bytes(_VIEW[:count])
-            if self.rest:
+            if self.rest or len(data) != self.usual or not self.short(data):
                 data = self.rest + data
-            self.rest = self.frames(data) if self.upgraded else self.head(data)
+                self.rest = self.frames(data) if self.upgraded else self.head(data)
             # A TLS socket may hold more than epoll knows of.
             if not self.is_tls or self.sock.fileno() < 0 or not self.sock.pending():  # type: ignore[attr-defined]
                 return
@@ -60,14 +61,20 @@ class Socket:
         if self.out:
             data = self.out + data
         try:
-            sent = self.sock.send(data)
+            sent = self._send(data)
         except (BlockingIOError, ssl.SSLWantWriteError):
             sent = 0
         except OSError:
             return
         if sent < len(data):
             self._watcher.out_of_room += 1
-        self.out = data[sent:]
+            self.out = data[sent:]
+        else:
+            self.out = b""
+
+    def short(self, data: bytes) -> bool:
+        """Handle the usual frame; False if it is not that one after all."""
+        return False
 
     def frames(self, data: bytes) -> bytes:
         """Handle the whole frames of ``data``; returns what is left."""

@@ -28,7 +28,7 @@ def searched(
 
     monkeypatch.setattr(media, "run_program", run_program)
     rows = [row(calls, **limits) for calls in steps]
-    return media.search("callrt", rows, argparse.Namespace()), rows
+    return media.search("callrt", rows, argparse.Namespace(ramp=40.0)), rows
 
 
 @pytest.mark.parametrize("limit", [26, 99, 130, 199, 230])
