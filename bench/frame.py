@@ -1,10 +1,11 @@
 """``make bench-frame``: what one call's messages cost on their way through callrt, step by step.
 
-One call of the real desk (all actors, the direct transport, real sockets on loopback, a journal in memory) runs in
+Calls of the real desk (all actors, the direct transport, real sockets on loopback, a journal in memory) run in
 this process on a clock that only this program moves. Each message is put into its socket and handled by the
 transport's owner in one step; that step alone is timed, by the thread's processor time. So the figures need no
 quiet machine: they contain reading, decoding, deciding, encoding and writing, but neither the hub's rounds nor
-anybody's waiting. ``tasks`` is what the call's other tasks do between the messages.
+anybody's waiting. ``tasks`` is what the calls' other tasks do between the messages. With one call everything is in
+the processor's caches; ``--calls 300`` shows what the same messages cost when every one is another call's.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ from callrt.protocol.carriers.calls import IncomingCall
 from callrt.protocol.carriers.events import StreamStarted
 from callrt.protocol.carriers.twilio import TwilioCodec
 from callrt.protocol.models.openai_realtime import OpenAIRealtimeCodec
+from callrt.service.garbage import collect_rarely
 from callrt.service.metrics import Metrics
 from callrt.wire.direct import DirectTransport
 from callrt.wire.direct_hub import READABLE
 from callrt.wire.transport import Transport
 from callrt.wire.websocket import accept, connect_over
 
-CALL, STREAM = "CA" + "0" * 32, "MZ" + "0" * 32
 DELTA_MS, DELTAS, PACE_TICKS = 200, 30, 3
 """A reply of six seconds in pieces of 200 ms, one each 60 ms."""
 TURN_TICKS = 500
@@ -159,10 +160,14 @@ def pair() -> tuple[socket.socket, socket.socket]:
 class Rig:
     """One call, its two sockets, and both peers."""
 
-    def __init__(self, nursery: trio.Nursery, clock: trio.testing.MockClock) -> None:
+    def __init__(
+        self, number: int, nursery: trio.Nursery, clock: trio.testing.MockClock, meter: Meter
+    ) -> None:
+        self.number = number
+        self.call_sid, self.stream_sid = f"CA{number:032x}", f"MZ{number:032x}"
         self.nursery = nursery
         self.clock = clock
-        self.meter = Meter()
+        self.meter = meter
         self.carrier_transport: DirectTransport
         self.model_transport: DirectTransport
         self.carrier: Peer
@@ -199,24 +204,22 @@ class Rig:
         assert isinstance(transport, DirectTransport)
         self.carrier_transport = transport
         form = {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1}
-        start = {"callSid": CALL, "streamSid": STREAM, "tracks": ["inbound"], "mediaFormat": form}
-        message = {"event": "start", "sequenceNumber": "1", "streamSid": STREAM, "start": start}
+        start = {
+            "callSid": self.call_sid,
+            "streamSid": self.stream_sid,
+            "tracks": ["inbound"],
+            "mediaFormat": form,
+        }
+        message = {"event": "start", "sequenceNumber": "1", "streamSid": self.stream_sid, "start": start}
         started = self.codec.decode(msgspec.json.encode(message).decode())
         assert isinstance(started, StreamStarted)
-        self.nursery.start_soon(desk.attach, CALL, 1, transport, self.codec, started)
-
-    async def settle(self) -> None:
-        await trio.testing.wait_all_tasks_blocked()
+        self.nursery.start_soon(desk.attach, self.call_sid, 1, transport, self.codec, started)
 
     # -- one step of 20 ms -------------------------------------------------------------------------------
 
-    async def tick(self) -> None:
-        self.clock.jump(0.02)
-        began = time.thread_time_ns()
-        await self.settle()
-        self.meter.add("tasks, per 20 ms", (time.thread_time_ns() - began) / 1000)
+    def hear(self) -> None:
+        """What callrt has said by now, and what the carrier answers."""
         self.hear_carrier()
-        self.send_frame()
         self.hear_model()
         now = self.clock.current_time()
         while self.marks and self.marks[0][0] <= now:
@@ -227,12 +230,20 @@ class Rig:
         count = 1_000_000 + self.frame
         self.carrier.say(
             b'{"event":"media","sequenceNumber":"%d","media":{"track":"inbound","chunk":"%d","timestamp":"%d",'
-            b'"payload":"%b"},"streamSid":"%b"}' % (count, count, self.frame * 20, FRAME, STREAM.encode())
+            b'"payload":"%b"},"streamSid":"%b"}'
+            % (count, count, self.frame * 20, FRAME, self.stream_sid.encode())
         )
+
+    def take_frame(self) -> None:
         self.meter.step("frame up", self.carrier_transport)
 
     def send_mark(self, name: str) -> None:
-        message = {"event": "mark", "sequenceNumber": "1", "streamSid": STREAM, "mark": {"name": name}}
+        message = {
+            "event": "mark",
+            "sequenceNumber": "1",
+            "streamSid": self.stream_sid,
+            "mark": {"name": name},
+        }
         self.carrier.say(msgspec.json.encode(message))
         self.meter.step("mark echoed", self.carrier_transport)
         self.hear_carrier()
@@ -263,52 +274,72 @@ class Rig:
         self.tell_model(message)
         self.meter.step(kind, self.model_transport)
 
-    async def take_turn(self) -> None:
+    def speak(self, tick: int) -> None:
+        """What the model says in this tick of its turn."""
+        if tick == 0:
+            self._begin_turn()
+        delta, rest = divmod(tick, PACE_TICKS)
+        if rest or delta > DELTAS:
+            return
+        response, said = f"r{self.turn}", f"a{self.turn}"
+        place = {"response_id": response, "item_id": said, "output_index": 0, "content_index": 0}
+        if delta < DELTAS:
+            if delta % 3 == 0:
+                words = {"type": "response.output_audio_transcript.delta", "delta": "we are open "}
+                self.model_says("words from the model", words | place)
+            self.model_says(
+                "200 ms from the model", {"type": "response.output_audio.delta", "delta": DELTA} | place
+            )
+            return
+        done = {"id": said, "type": "message", "role": "assistant", "status": "completed", "content": []}
+        other = "other from the model"
+        self.model_says(other, {"type": "response.output_item.done", "response_id": response, "item": done})
+        self.model_says(other, {"type": "response.done", "response": {"id": response, "status": "completed"}})
+
+    def _begin_turn(self) -> None:
         self.turn += 1
         asked, response, said = f"u{self.turn}", f"r{self.turn}", f"a{self.turn}"
         agent = {"id": said, "type": "message", "role": "assistant", "status": "in_progress", "content": []}
-        place = {"response_id": response, "item_id": said, "output_index": 0, "content_index": 0}
         other = "other from the model"
         at = self.appended_ms
-        self.model_says(
-            other, {"type": "input_audio_buffer.speech_started", "item_id": asked, "audio_start_ms": at}
-        )
-        self.model_says(
-            other, {"type": "input_audio_buffer.speech_stopped", "item_id": asked, "audio_end_ms": at + 1}
-        )
+        started, stopped = "input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped"
+        self.model_says(other, {"type": started, "item_id": asked, "audio_start_ms": at})
+        self.model_says(other, {"type": stopped, "item_id": asked, "audio_end_ms": at + 1})
         self.model_says(other, {"type": "input_audio_buffer.committed", "item_id": asked})
         self.model_says(other, {"type": "response.created", "response": {"id": response}})
         self.model_says(other, {"type": "response.output_item.added", "response_id": response, "item": agent})
-        for tick in range(TURN_TICKS):
-            delta, rest = divmod(tick, PACE_TICKS)
-            if rest == 0 and delta < DELTAS:
-                if delta % 3 == 0:
-                    words = {"type": "response.output_audio_transcript.delta", "delta": "we are open "}
-                    self.model_says("words from the model", words | place)
-                self.model_says(
-                    "200 ms from the model", {"type": "response.output_audio.delta", "delta": DELTA} | place
-                )
-            elif rest == 0 and delta == DELTAS:
-                done = agent | {"status": "completed"}
-                self.model_says(
-                    other, {"type": "response.output_item.done", "response_id": response, "item": done}
-                )
-                self.model_says(
-                    other, {"type": "response.done", "response": {"id": response, "status": "completed"}}
-                )
-            await self.tick()
 
 
-async def run(turns: int, clock: trio.testing.MockClock) -> Rig:
+async def tick(rigs: list[Rig], clock: trio.testing.MockClock, meter: Meter) -> None:
+    """20 ms of all calls, of which no two are at the same place in their turns."""
+    clock.jump(0.02)
+    began = time.thread_time_ns()
+    await trio.testing.wait_all_tasks_blocked()
+    meter.add("tasks, per 20 ms", (time.thread_time_ns() - began) / 1000 / len(rigs))
+    for rig in rigs:
+        rig.hear()
+    # In the service a turn of the hub finds frames of many calls, too.
+    for rig in rigs:
+        rig.send_frame()
+    for rig in rigs:
+        rig.take_frame()
+    now = clock.current_time()
+    for rig in rigs:
+        while rig.marks and rig.marks[0][0] <= now:
+            rig.send_mark(rig.marks.popleft()[1])
+
+
+async def run(calls: int, turns: int, clock: trio.testing.MockClock) -> Meter:
+    meter = Meter()
     async with trio.open_nursery() as nursery:
-        rig = Rig(nursery, clock)
         journal = Journal(MemoryStore(), now=lambda: 1e9 + clock.current_time(), threads=False)
         await nursery.start(journal.run)
         model = ModelSettings("main", "openai-realtime", "ws://model", "sk-bench", "bench", "marin")
         plan = CallPlan(AgentSettings("desk", "main", "You answer the phone."), model, Resilience())
         library = ComfortLibrary.load(None, "en")
+        rigs: list[Rig] = []
         ports = CallPorts(
-            connect_model=rig.connect_model,
+            connect_model=lambda model: rigs[-1].connect_model(model),
             model_codec=OpenAIRealtimeCodec,
             journal=journal,
             rest=Rest(),  # type: ignore[arg-type]
@@ -325,32 +356,40 @@ async def run(turns: int, clock: trio.testing.MockClock) -> Rig:
         )
         desk = Desk(ports, {"desk": AgentDesk(plan, {})}, lambda called: "desk")
         await nursery.start(desk.run)
-        await desk.incoming(IncomingCall(CALL, "AC", "+1", "+2"))
-        await rig.open_carrier(desk)
-        while desk.live_calls and not hasattr(rig, "model_transport"):
-            await trio.lowlevel.checkpoint()
-        await rig.settle()
+        for number in range(calls):
+            rig = Rig(number, nursery, clock, meter)
+            rigs.append(rig)
+            await desk.incoming(IncomingCall(rig.call_sid, "AC", "+1", "+2"))
+            await rig.open_carrier(desk)
+            while not hasattr(rig, "model_transport"):
+                await trio.lowlevel.checkpoint()
+            await trio.testing.wait_all_tasks_blocked()
+            await tick(rigs, clock, meter)
         for _ in range(50):
-            await rig.tick()
-        rig.meter.steps.clear()
-        for _ in range(turns):
-            await rig.take_turn()
+            await tick(rigs, clock, meter)
+        meter.steps.clear()
+        for number in range(turns * TURN_TICKS):
+            for rig in rigs:
+                rig.speak((number + rig.number * TURN_TICKS // calls) % TURN_TICKS)
+            await tick(rigs, clock, meter)
         nursery.cancel_scope.cancel()
-    return rig
+    return meter
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Processor time of one call's messages, step by step.")
-    parser.add_argument("--turns", type=int, default=12, help="of ten seconds (default %(default)s)")
+    parser.add_argument("--calls", type=int, default=1, help="side by side (default %(default)s)")
+    parser.add_argument("--turns", type=int, default=12, help="of ten seconds each (default %(default)s)")
     args = parser.parse_args()
+    collect_rarely()
     clock = trio.testing.MockClock()
-    rig = trio.run(run, args.turns, clock, clock=clock)
-    seconds = args.turns * TURN_TICKS * 0.02
+    meter = trio.run(run, args.calls, args.turns, clock, clock=clock)
+    seconds = args.calls * args.turns * TURN_TICKS * 0.02
     print(
         f"{'step':24} {'undisturbed':>12} {'median':>8} {'mean':>8} {'per s':>7} {'ms per call-second':>19}"
     )
     total = 0.0
-    for kind, values in rig.meter.steps.items():
+    for kind, values in meter.steps.items():
         # Other work on the machine makes the slow ones slower; the fastest tenth hardly notices it.
         low, middle, mean = (
             statistics.quantiles(values, n=10)[0],
