@@ -372,3 +372,24 @@ async def test_ter_10_nothing_is_left_by_any_route(world: World, strategy: str, 
                 await trio.sleep(1)
     assert trio.lowlevel.current_statistics().tasks_living == before
     assert sup.running is inner.running is False
+
+
+@conformance(strategy=["one_for_all", "rest_for_one"])
+async def test_a_cancellation_during_the_stop_of_a_group_is_seen_before_anything_starts(
+    world: World, strategy: str
+) -> None:
+    inner = world.nested([world.spec("a"), world.spec("b", cleanup=2.0)], strategy)
+    around = trio.CancelScope()
+
+    async def start(ctx: Any, *, task_status: trio.TaskStatus[Any]) -> None:
+        with around:
+            await inner.run(ctx, task_status=task_status)
+
+    async with world.up(world.supervisor([ChildSpec("in", start, "temporary")])):
+        await world.crash("a")
+        await trio.sleep(1)
+        around.cancel()  # b cleans up, behind a shield, before both would start anew
+        await trio.sleep(5)
+    assert world.what("attempt", "down") == ["attempt a", "attempt b", "down a", "down b"]
+    assert world.times("down", "b") == [2.0]
+    assert around.cancelled_caught  # the cancellation went on when all had stopped

@@ -53,7 +53,7 @@ class Backoff:
     @classmethod
     def none(cls) -> Backoff:
         """Restart at once, as OTP does."""
-        return cls(min=0.0, factor=1.0, cap=0.0)
+        return AT_ONCE
 
     def delay(self, failures: int, rng: random.Random) -> float:
         """Seconds to wait after the ``failures``-th failure in a row (1 for the first)."""
@@ -66,3 +66,7 @@ class Backoff:
         if self.jitter:
             grown *= 1.0 + self.jitter * rng.random()
         return min(grown, self.cap)
+
+
+AT_ONCE = Backoff(min=0.0, factor=1.0, cap=0.0)
+"""One for all who say nothing."""

@@ -18,6 +18,7 @@ from .context import Context
 from .exits import NORMAL, SHUTDOWN, End, Reason, judge
 from .mailbox import Address, current_context
 from .spec import ChildSpec, Start
+from .waiting import Flag
 
 State = Literal["stopped", "starting", "running", "stopping", "restarting", "unresponsive"]
 
@@ -43,9 +44,9 @@ class Incarnation:
         self.number = number
         self.ctx = ctx
         self.scope = trio.CancelScope()
-        self.settled = trio.Event()
+        self.settled = Flag()
         """It has acked or ended."""
-        self.over = trio.Event()
+        self.over = Flag()
         """It has ended, or only waits for somebody unresponsive below."""
         self.end: End | None = None
         self.ordered = False

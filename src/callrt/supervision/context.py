@@ -31,13 +31,13 @@ class Cleanup:
     def __enter__(self) -> trio.CancelScope:
         deadline = min(trio.current_time() + self._limit, self._owner.stop_deadline)
         self.scope.deadline = deadline
-        self._owner._cleanups.append(self.scope)
+        self._owner._cleanups += (self.scope,)
         return self.scope.__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> bool | None:
-        self._owner._cleanups.remove(self.scope)
+        self._owner._cleanups = tuple(each for each in self._owner._cleanups if each is not self.scope)
         return self.scope.__exit__(kind, exc, tb)
 
 
@@ -47,7 +47,6 @@ class Context(Generic[M]):
     __slots__ = (
         "_cleanups",
         "_rng",
-        "_seed",
         "acked",
         "address",
         "ended",
@@ -58,6 +57,7 @@ class Context(Generic[M]):
         "path",
         "reports",
         "run",
+        "seed",
         "shutdown",
         "stop_deadline",
         "sub",
@@ -94,9 +94,9 @@ class Context(Generic[M]):
         self.orderly = False
         """A plain return is an orderly stop (a supervisor that was told to stop)."""
         self.stop_deadline = math.inf
-        self._seed = seed
+        self.seed = seed
         self._rng: random.Random | None = None
-        self._cleanups: list[trio.CancelScope] = []
+        self._cleanups: tuple[trio.CancelScope, ...] = ()
 
     @property
     def ref(self) -> ActorRef[M]:
@@ -108,7 +108,7 @@ class Context(Generic[M]):
         """This incarnation's own stream, derived from the supervisor's seed and the path: no other actor's use of
         chance can shift it."""
         if self._rng is None:
-            self._rng = random.Random(f"{self._seed}/{'/'.join(self.path)}#{self.incarnation}")
+            self._rng = random.Random(f"{self.seed}/{'/'.join(self.path)}#{self.incarnation}")
         return self._rng
 
     def receive_nowait(self) -> M:

@@ -5,11 +5,18 @@ The run's task takes one, handles it to its end, and takes the next, so no two d
 synchronous and cannot fail. Only a stop request jumps the queue: it closes a latch (``why``) that is looked at
 before every start and after every await, and it interrupts a start that hangs.
 
-    outer nursery            not shielded: cancellation from outside reaches only the watcher,
-      watcher                which turns it into a stop request
-      shield                 never lifted, so the children stop one by one, in order, in their own time
-        kids nursery         one wrapper task per incarnation; nothing ever escapes into it
-        live                 start all, ack, handle events, stop all
+Children live in a nursery that no cancellation from outside reaches, so they stop one by one, in order, in their
+own time. There is one such nursery per tree, the root's; the runs below start their children in it too.
+
+    root: outer nursery      not shielded: cancellation from outside reaches only the watcher,
+            watcher          which turns it into a stop request
+            shield           never lifted
+              kids nursery   one wrapper task per incarnation of the whole tree; nothing ever escapes into it
+              live           start all, ack, handle events, stop all
+
+    below: live              in the wrapper's own scope. It is its own watcher: waiting for an event or for an ack it
+                             takes a cancellation for a stop request, and raises it again when all have stopped;
+                             waiting for somebody to stop it is shielded
 """
 
 from __future__ import annotations
@@ -34,10 +41,14 @@ from .reports import DeadLetter, Escalated, Exited, Report, Reports
 from .restarts import Restarts
 from .spec import ChildSpec
 from .stopping import Stopper
+from .waiting import Bell, Flag
 
 if TYPE_CHECKING:
     from .supervisor import SupervisorBase
 
+
+_NOTHING: deque[Any] = deque(maxlen=0)
+"""Stands for a queue in which nothing waits: nearly always, and a deque costs more than the rest of a run."""
 
 STOP_ATTEMPTS = 3
 """An ordered stop that is interrupted goes on without clean-up times; a third failure is a bug of ours, and then
@@ -72,27 +83,27 @@ class Run:
         self.path: tuple[str, ...] = ctx.path if ctx is not None else (face.name,)
         self.strategy = face.strategy
         self.reports = Reports(face.hooks, above=ctx.reports if ctx is not None else None)
-        rng = face.rng if face.rng is not None else ctx.rng if ctx is not None else random.Random(0)
-        self.seed = f"{rng.getrandbits(64):x}"
+        self.seed = _seed(face, ctx)
         self._rng: random.Random | None = None
         self.window = Window(face.max_restarts, face.period)
         self.children: dict[Hashable, Child] = {}
         """In start order."""
         self.kids: trio.Nursery
+        """Where the tasks live: our own nursery, or that of the tree we are in."""
         self.phase = "starting"
         """``starting``, ``up``, ``stopping``, ``ended``."""
         self.why: str | None = None
         """The stop latch: why this run ends. One way."""
         self.outcome: BaseException | None = None
         """What the run raises when everything is stopped."""
-        self.over = trio.Event()
+        self.over = Flag()
         self.launcher = Launcher(self)
         self.restarts = Restarts(self)
         self.stopper = Stopper(self)
-        self._events: deque[Event] = deque()
+        self._events: deque[Event] = _NOTHING
         self._due: list[tuple[float, int, Child]] = []
         self._due_serial = 0
-        self._wake: trio.Event | None = None
+        self._wake = Bell()
 
     @property
     def rng(self) -> random.Random:
@@ -102,7 +113,10 @@ class Run:
         return self._rng
 
     def ending(self) -> bool:
-        """The latch is closed. Look again after every await."""
+        """The latch is closed. Look again after every await. Only for the run's own task: it is asked, too, whether
+        that has been cancelled while it was waiting behind a shield."""
+        if self.why is None and trio.current_effective_deadline() == -math.inf:
+            self.request_stop("cancelled")
         return self.why is not None
 
     # -- from outside: synchronous ---------------------------------------------------------------------------
@@ -112,7 +126,7 @@ class Run:
         if self.why is None:
             self.why = why
         self.launcher.interrupt()
-        self._poke()
+        self._wake.ring()
 
     def cut(self) -> None:
         """Stop, and give nobody any clean-up time: whoever is above us has run out of it."""
@@ -124,12 +138,13 @@ class Run:
 
     def post(self, event: Event) -> None:
         """Leave an event. Cannot fail. No checkpoint."""
-        self._events.append(event)
-        self._poke()
+        self._queue(event)
+        self._wake.ring()
 
-    def _poke(self) -> None:
-        if self._wake is not None:
-            self._wake.set()
+    def _queue(self, event: Event) -> None:
+        if self._events is _NOTHING:
+            self._events = deque()
+        self._events.append(event)
 
     def emit(self, report: type[Report], child: Child, /, **facts: Any) -> None:
         self._emit(report, child.id, child.address.incarnation, **facts)
@@ -153,12 +168,13 @@ class Run:
     @trio.lowlevel.enable_ki_protection
     async def go(self, task_status: trio.TaskStatus[Any]) -> None:
         try:
-            async with trio.open_nursery() as outer:
-                outer.start_soon(self._watch, name=f"{'/'.join(self.path)} watcher")
-                with trio.CancelScope(shield=True):
-                    async with trio.open_nursery() as self.kids:
-                        await self._live(task_status)
-                outer.cancel_scope.cancel()
+            if self.ctx is None or self.ctx.run.phase == "ended":
+                await self._grow(task_status)
+            else:
+                self.kids = self.ctx.run.kids
+                await self._live(task_status)
+                if self.outcome is None:
+                    await trio.lowlevel.checkpoint_if_cancelled()
         except BaseException as escaped:
             # a Ctrl-C while the last tasks end; anything else that gets here is the cancellation around us
             self.outcome = self.outcome or system_leaf(escaped)
@@ -173,6 +189,15 @@ class Run:
                     raise outcome
             finally:
                 del outcome  # or the exception's own traceback would keep it alive
+
+    async def _grow(self, task_status: trio.TaskStatus[Any]) -> None:
+        """The root of a tree."""
+        async with trio.open_nursery() as outer:
+            outer.start_soon(self._watch, name=f"{'/'.join(self.path)} watcher")
+            with trio.CancelScope(shield=True):
+                async with trio.open_nursery() as self.kids:
+                    await self._live(task_status)
+            outer.cancel_scope.cancel()
 
     async def _watch(self) -> None:
         try:
@@ -204,9 +229,16 @@ class Run:
                 self._fault(fault)
                 self.stopper.cut()
         else:
-            self.kids.cancel_scope.cancel()
+            await self._drop_all()
         for child in self.children.values():
             child.address.close()
+
+    async def _drop_all(self) -> None:
+        incarnations = [child.inc for child in self.children.values() if child.inc is not None]
+        for inc in incarnations:
+            inc.scope.cancel()
+        while any(inc.end is None for inc in incarnations):
+            await self._next()
 
     def _stopped_early(self) -> bool:
         """Somebody asked for a stop before the ack; it is neither a failure nor a cancellation."""
@@ -267,16 +299,22 @@ class Run:
         """The next event; None when there may be one now."""
         now = trio.current_time()
         while self._due and self._due[0][0] <= now:
-            self._events.append(heapq.heappop(self._due)[2])
+            self._queue(heapq.heappop(self._due)[2])
         if self._events:
             return self._events.popleft()
-        self._wake = trio.Event()
-        if self._due and self.phase == "up":
-            with trio.CancelScope(deadline=self._due[0][0]):
+        self._events = _NOTHING
+        self._wake.hush()
+        try:
+            if self.phase == "stopping":
+                with trio.CancelScope(shield=True):
+                    await self._wake.wait()
+            elif self._due and self.phase == "up":
+                with trio.CancelScope(deadline=self._due[0][0]):
+                    await self._wake.wait()
+            else:
                 await self._wake.wait()
-        else:
-            await self._wake.wait()
-        self._wake = None
+        except trio.Cancelled:
+            self.request_stop("cancelled")  # raised again by go, when all have stopped
         return None
 
     async def _handle(self, event: Event | None) -> None:
@@ -366,12 +404,11 @@ class Run:
     def open_mailbox(self, child: Child) -> None:
         """Somebody runs, or will: what is sent to it waits."""
         if not child.address.open:
-            id, address = child.id, child.address
+            child.address.reopen(self)
 
-            def dead_letter(why: str, lane: str) -> None:
-                self._emit(DeadLetter, id, address.incarnation, why=why, lane=lane)
-
-            address.reopen(dead_letter)
+    def dead_letter(self, address: Address[Any], why: str, lane: str) -> None:
+        """Of an address that this run has opened."""
+        self._emit(DeadLetter, address.id, address.incarnation, why=why, lane=lane)
 
     def settle_down(self, child: Child) -> None:
         """It stays down: nobody will read its mailbox. Temporary and dynamic children are forgotten."""
@@ -391,3 +428,13 @@ class Run:
         else:
             self._due_serial += 1
             heapq.heappush(self._due, (child.due, self._due_serial, child))
+
+
+def _seed(face: SupervisorBase, ctx: Context[Any] | None) -> str:
+    """What the chance of a run and of all below it is derived from. No generator is made for it: one is larger than a
+    whole run."""
+    if face.rng is not None:
+        return f"{face.rng.getrandbits(64):x}"
+    if ctx is not None:
+        return f"{ctx.seed}/{'/'.join(ctx.path)}#{ctx.incarnation}"
+    return f"{random.Random(0).getrandbits(64):x}"

@@ -53,8 +53,11 @@ class Launcher:
         assert child.inc is None, "two incarnations of one spec"
         inc = self._incarnate(child)
         run.kids.start_soon(inc.live, child.spec.start, run.post, name=child.address.label)
-        with trio.CancelScope(deadline=trio.current_time() + child.spec.start_timeout) as self._scope:
-            await inc.settled.wait()
+        try:
+            with trio.CancelScope(deadline=trio.current_time() + child.spec.start_timeout) as self._scope:
+                await inc.settled.wait()
+        except trio.Cancelled:
+            run.request_stop("cancelled")  # raised again by the run, when all have stopped
         self._scope = None
         if inc.ctx.acked:
             child.state = "running"

@@ -10,7 +10,7 @@ crash one incarnation after another.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
@@ -29,6 +29,8 @@ Lane = Literal["control", "media"]
 
 _EMPTY: deque[Any] = deque(maxlen=0)
 """Stands for a lane that nothing has been put into yet; holds nothing."""
+_NONE: dict[Any, Any] = {}
+"""Stands for books that have no entry yet; nothing is ever put into it."""
 
 current_context: ContextVar[Context[Any] | None] = ContextVar("callrt.supervision.context", default=None)
 
@@ -37,6 +39,12 @@ class Pending(Protocol):
     """An ask that waits for its reply."""
 
     def fail(self, error: Exception) -> None: ...
+
+
+class DeadLetters(Protocol):
+    """Whoever is told of them: a supervisor's run."""
+
+    def dead_letter(self, address: Address[Any], why: str, lane: str) -> None: ...
 
 
 class Name(Protocol):
@@ -83,6 +91,7 @@ class Address(Generic[M]):
         "_names",
         "handled",
         "holder",
+        "id",
         "incarnation",
         "label",
         "last",
@@ -92,7 +101,9 @@ class Address(Generic[M]):
         "sent",
     )
 
-    def __init__(self, label: str, policy: MailboxPolicy) -> None:
+    def __init__(self, id: Hashable, label: str, policy: MailboxPolicy) -> None:
+        self.id = id
+        """The child's."""
         self.label = label
         self.policy = policy
         self.open = False
@@ -101,19 +112,18 @@ class Address(Generic[M]):
         """The living incarnation's context."""
         self.incarnation = 0
         self.last: Reason | None = None
-        self.report: Callable[[str, str], None] | None = None
-        """``(why, lane)`` of each dead letter."""
+        self.report: DeadLetters | None = None
         self.sent = 0
         self.handled = 0
-        # Most mailboxes never get a message, and a deque costs more than all the rest of one.
+        # Most mailboxes never get a message: what a message needs is made when the first one comes.
         self._control: deque[tuple[M, Pending | None]] = _EMPTY
         self._media: deque[tuple[M, Pending | None]] = _EMPTY
-        self._dead: dict[str, int] = {}
-        self._lot = trio.lowlevel.ParkingLot()
-        self._asks: dict[Pending, bool] = {}
+        self._dead: dict[str, int] = _NONE
+        self._lot: trio.lowlevel.ParkingLot | None = None
+        self._asks: dict[Pending, bool] = _NONE
         """Unresolved asks; True once an incarnation has taken the message."""
-        self._monitors: dict[object, Callable[[Down], None]] = {}
-        self._names: list[Name] = []
+        self._monitors: dict[object, Callable[[Down], None]] = _NONE
+        self._names: tuple[Name, ...] = ()
 
     # -- senders ---------------------------------------------------------------------------------------------
 
@@ -142,17 +152,21 @@ class Address(Generic[M]):
                 self._media = deque()
             self._media.append((message, ask))
         if ask is not None:
+            if self._asks is _NONE:
+                self._asks = {}
             self._asks[ask] = False
-        if self._lot:
+        if self._lot is not None:
             self._lot.unpark()
         return None
 
     def _bury(self, why: str, lane: str, ask: Pending | None = None) -> str:
+        if self._dead is _NONE:
+            self._dead = {}
         self._dead[why] = self._dead.get(why, 0) + 1
         if ask is not None and self._asks.pop(ask, None) is not None:
             ask.fail(TargetDown(self.label, self.last))
         if self.report is not None:
-            self.report(why, lane)
+            self.report.dead_letter(self, why, lane)
         return why
 
     def count_reply(self, delivered: bool) -> None:
@@ -185,14 +199,15 @@ class Address(Generic[M]):
 
     async def wait_message(self) -> None:
         """Until something may have arrived. If cancelled: no effect."""
+        if self._lot is None:
+            self._lot = trio.lowlevel.ParkingLot()
         await self._lot.park()
 
     def add_name(self, name: Name) -> None:
-        self._names.append(name)
+        self._names += (name,)
 
     def drop_name(self, name: Name) -> None:
-        if name in self._names:
-            self._names.remove(name)
+        self._names = tuple(each for each in self._names if each is not name)
 
     # -- monitors --------------------------------------------------------------------------------------------
 
@@ -200,6 +215,8 @@ class Address(Generic[M]):
         if self.holder is None:
             notify(Down(target=self.label, incarnation=self.incarnation, reason=self.last))
         else:
+            if self._monitors is _NONE:
+                self._monitors = {}
             self._monitors[key] = notify
 
     def drop_monitor(self, key: object) -> None:
@@ -207,7 +224,7 @@ class Address(Generic[M]):
 
     # -- the supervisor --------------------------------------------------------------------------------------
 
-    def reopen(self, report: Callable[[str, str], None]) -> None:
+    def reopen(self, report: DeadLetters) -> None:
         self.open = True
         self.report = report
 
@@ -225,18 +242,19 @@ class Address(Generic[M]):
             return
         self.holder = None
         self.last = reason
-        names, self._names = self._names, []
+        names, self._names = self._names, ()
         for name in names:
             name.release()
         for ask in [ask for ask, taken in self._asks.items() if taken]:
             del self._asks[ask]
             ask.fail(TargetDown(self.label, reason))
-        monitors, self._monitors = self._monitors, {}
+        monitors, self._monitors = self._monitors, _NONE
         for notify in monitors.values():
             notify(Down(target=self.label, incarnation=holder.incarnation, reason=reason))
         if self.policy.on_restart == "drop":
             self._discard("down")
-        self._lot.unpark_all()
+        if self._lot is not None:
+            self._lot.unpark_all()
 
     def close(self) -> None:
         """Nobody will handle what is sent: what waits becomes dead letters, later messages too."""

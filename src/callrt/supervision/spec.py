@@ -64,6 +64,10 @@ def _one_of(field: str, value: object, allowed: tuple[str, ...]) -> None:
         raise SpecError(field, f"must be one of {', '.join(allowed)}, not {value!r}")
 
 
+_USUAL = MailboxPolicy()
+"""One for all who say nothing."""
+
+
 def seconds(field: str, value: Any, *, zero: bool, infinite: bool) -> None:
     """Raise :class:`SpecError` unless ``value`` is a span of time."""
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
@@ -91,7 +95,7 @@ class ChildSpec:
     backoff: Backoff = attrs.field(factory=Backoff.none, kw_only=True)
     start_timeout: float = attrs.field(default=math.inf, kw_only=True)
     """Seconds until the ack; a late child is cancelled and counts as a failed start."""
-    mailbox: MailboxPolicy = attrs.field(factory=MailboxPolicy, kw_only=True)
+    mailbox: MailboxPolicy = attrs.field(default=_USUAL, kw_only=True)
     on_unresponsive: Literal["escalate", "abandon"] = attrs.field(default="escalate", kw_only=True)
     """``escalate``: the group cannot be rebuilt while the old task may still act. ``abandon``: for workers that
     hold nothing exclusive: the supervisor goes on without this id."""

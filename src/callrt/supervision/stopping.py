@@ -144,7 +144,7 @@ class Stopper:
 
     async def _wait_over(self, inc: Incarnation, deadline: float) -> None:
         if not inc.over.is_set() and deadline > trio.current_time():
-            with trio.CancelScope(deadline=deadline) as self._scope:
+            with trio.CancelScope(deadline=deadline, shield=True) as self._scope:
                 if inc.ctx.sub is not None or inc.ctx.task is None:
                     await inc.over.wait()  # a supervisor watches its own children
                 else:
@@ -155,12 +155,13 @@ class Stopper:
             return
         inc.cut()
         if inc.ctx.sub is not None:
-            await inc.over.wait()  # a supervisor that was cut says soon that it is over, or stuck
+            with trio.CancelScope(shield=True):
+                await inc.over.wait()  # a supervisor that was cut says soon that it is over, or stuck
             return
         # children stopped together share the rounds: at one instant they all had the same chance
         if self._unwound_at != trio.current_time():
             for _ in range(UNWIND_ROUNDS):
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.cancel_shielded_checkpoint()
                 if inc.over.is_set():
                     return
             self._unwound_at = trio.current_time()

@@ -63,7 +63,9 @@ class SupervisorBase:
         self.name = name
         self.rng = rng
         self.hooks: tuple[Hook, ...] = (reports,) if callable(reports) else tuple(reports)
-        self._static = {spec.id: Address[Any](f"{name}/{spec.id}", spec.mailbox) for spec in self.specs}
+        self._static = {
+            spec.id: Address[Any](spec.id, f"{name}/{spec.id}", spec.mailbox) for spec in self.specs
+        }
         self._live: Run | None = None
         for spec in self.specs:
             warn_of_backoff(spec, max_restarts, self.period)
@@ -217,7 +219,7 @@ class SupervisorBase:
         return address
 
     def new_address(self, spec: ChildSpec, path: tuple[str, ...]) -> Address[Any]:
-        return Address("/".join((*path, str(spec.id))), spec.mailbox)
+        return Address(spec.id, "/".join((*path, str(spec.id))), spec.mailbox)
 
     def drop_address(self, id: Hashable) -> None:
         self._static.pop(id, None)
