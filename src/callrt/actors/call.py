@@ -8,6 +8,7 @@ outcome in the journal, or is another process's.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -53,6 +54,21 @@ LEAVES = frozenset(("playback", "model", "carrier", "journal", "tools", "recorde
 TOOL_FAULTS = {"error": FaultKind.TOOL_FAILED, "timeout": FaultKind.TOOL_TIMED_OUT}
 
 
+class LateChance:
+    """A stream of chance that is made when it is first needed: most calls never need theirs, and it is large."""
+
+    __slots__ = ("_make", "_rng")
+
+    def __init__(self, make: Callable[[], random.Random]) -> None:
+        self._make = make
+        self._rng: random.Random | None = None
+
+    def uniform(self, a: float, b: float, /) -> float:
+        if self._rng is None:
+            self._rng = self._make()
+        return self._rng.uniform(a, b)
+
+
 class Call:
     """One live call in this process. Made by the desk; ``run`` is its actor."""
 
@@ -83,8 +99,8 @@ class Call:
             epoch=state.lease_epoch,
             owned=not recovered,
         )
-        rng = ports.rng(f"call/{state.call_sid}")
-        self.line = Line(state.call_sid, plan, ports, self.log, make_ladder(plan, rng), rng)
+        chance = LateChance(partial(ports.rng, f"call/{state.call_sid}"))
+        self.line = Line(state.call_sid, plan, ports, self.log, make_ladder(plan, chance))
         self.line.heard_until = 0
         resilience = plan.resilience
         age = max(0.0, ports.now() - state.started_at) if state.started_at is not None else 0.0
@@ -378,14 +394,14 @@ class Call:
 
     async def _run_recording(self) -> None:
         """Beside the tree, because the last words are recorded too. Its end is nobody else's."""
-        start = partial(_bare, run_recorder, self.line)
+        start = partial(run_recorder, self.line)
         recording = Supervisor(
             [ChildSpec("recorder", start, shutdown=tree.SHUTDOWN_SECONDS)],
             strategy="one_for_one",
             max_restarts=tree.RECORDING.restarts,
             period=tree.RECORDING.seconds,
             name="recording",
-            rng=self.line.rng,
+            rng=self.ports.rng(f"recording/{self.call_sid}"),
             reports=self._on_report,
         )
         try:
@@ -394,14 +410,14 @@ class Call:
             self.line.report("error", "the call is recorded no longer: the recorder keeps failing")
 
     def _tree(self) -> Supervisor:
-        line, rng = self.line, self.line.rng
+        line = self.line
         talk = Supervisor(
             [
-                ChildSpec("playback", partial(_bare, run_playback, line), shutdown=tree.SHUTDOWN_SECONDS),
-                ChildSpec("model", partial(_bare, run_model, line), shutdown=tree.SHUTDOWN_SECONDS),
+                ChildSpec("playback", partial(run_playback, line), shutdown=tree.SHUTDOWN_SECONDS),
+                ChildSpec("model", partial(run_model, line), shutdown=tree.SHUTDOWN_SECONDS),
                 ChildSpec(
                     "carrier",
-                    partial(_bare, run_carrier, line),
+                    partial(run_carrier, line),
                     restart="transient",
                     significant=True,
                     shutdown=tree.SHUTDOWN_SECONDS,
@@ -412,11 +428,10 @@ class Call:
             period=tree.TALK.budget.seconds,
             auto_shutdown="any_significant",
             name="talk",
-            rng=rng,
         )
         return Supervisor(
             [
-                ChildSpec("journal", partial(_bare, run_journal, self.log), shutdown=tree.SHUTDOWN_SECONDS),
+                ChildSpec("journal", partial(run_journal, self.log), shutdown=tree.SHUTDOWN_SECONDS),
                 ChildSpec("tools", line.tools.run, shutdown=tree.SHUTDOWN_SECONDS),
                 ChildSpec("talk", talk.run, restart="transient", significant=True, kind="supervisor"),
             ],
@@ -425,7 +440,6 @@ class Call:
             period=tree.CALL.budget.seconds,
             auto_shutdown="any_significant",
             name="call",
-            rng=rng,
             reports=self._on_report,
         )
 
@@ -473,12 +487,6 @@ def owes_first_word(plan: CallPlan, state: CallState) -> bool:
         return plan.agent.greeting is not None
     last = state.history[-1]
     return not (isinstance(last, SaidByAgent) and (last.complete or last.interrupted))
-
-
-async def _bare(
-    start: Callable[..., Any], subject: object, ctx: object, *, task_status: trio.TaskStatus[None]
-) -> None:
-    await start(subject, ctx, task_status=task_status)
 
 
 def _why(reason: Reason) -> str:

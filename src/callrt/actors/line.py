@@ -9,7 +9,6 @@ has turned into words, the rung of the ladder) is here.
 from __future__ import annotations
 
 import itertools
-import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
@@ -29,7 +28,7 @@ from callrt.protocol.comfort import ComfortPlan
 from callrt.protocol.conduct import Verdict
 from callrt.protocol.ear import Ear
 from callrt.protocol.faults import FaultKind
-from callrt.protocol.ladder import Ladder
+from callrt.protocol.ladder import Chance, Ladder
 from callrt.protocol.playback import Mouth
 from callrt.protocol.records import AgentSaid, FaultSeen
 from callrt.protocol.tracks import Tracks
@@ -124,7 +123,6 @@ class Line:
     ports: CallPorts
     log: CallLog
     ladder: Ladder
-    rng: random.Random
     voice: Voice = attrs.field(init=False)
     tools: ToolDesk = attrs.field(init=False)
     transcript: Transcript = attrs.field(factory=Transcript)
@@ -320,7 +318,7 @@ class Line:
                 self.log.write(AgentSaid(item_id=item, text="", heard_ms=0))
 
 
-def make_ladder(plan: CallPlan, rng: random.Random) -> Ladder:
+def make_ladder(plan: CallPlan, rng: Chance) -> Ladder:
     resilience = plan.resilience
     return Ladder(
         retries=resilience.model_retries,

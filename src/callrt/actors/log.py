@@ -6,7 +6,6 @@ follows. One call's ``CallLog`` outlives all its actors.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -82,7 +81,7 @@ class CallLog:
     dropped: int = 0
     fenced: bool = False
     wake: Wake = attrs.field(factory=Wake)
-    queue: deque[Record] = attrs.field(factory=deque)
+    queue: list[Record] = attrs.field(factory=list)
 
     def write(self, record: Record) -> None:
         """Remember now, store soon. No checkpoint; when the queue is full the record is only in memory."""
@@ -206,7 +205,7 @@ class CallLog:
             except LeaseLost:
                 self.lost_lease()
                 return
-            self.queue.popleft()
+            del self.queue[0]
 
     def lost_lease(self) -> None:
         """Idempotent."""

@@ -54,8 +54,8 @@ async def run_model(line: Line, ctx: Context[object], *, task_status: trio.TaskS
     await trio.sleep_until(line.reconnect_at)
     async with trio.open_nursery() as nursery:
         relay = _Relay(line, nursery)
-        nursery.start_soon(relay.current.run_here)
-        error = await relay.lost()
+        await relay.current.run_here()
+        error = await relay.lost()  # at once, unless a successor has the line
         nursery.cancel_scope.cancel()
     raise error
 

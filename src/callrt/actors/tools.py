@@ -14,7 +14,7 @@ stood. So each request gets its one output, and no side effect runs twice.
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -42,6 +42,7 @@ from callrt.protocol.tools import (
     reason_of,
 )
 from callrt.supervision import ChildSpec, Context, DynamicSupervisor
+from callrt.supervision.waiting import Bell, Flag
 
 log = logging.getLogger("callrt.tools")
 
@@ -136,9 +137,9 @@ class ToolDesk:
             entries[spec.name] = Entry(parse_reason, side_effects=True)
         self._table = ToolTable(call.call_sid, entries, limits)
         self._active: dict[str, _Active] = {}
-        self._queue: deque[str] = deque()
-        self._wake = trio.Event()
-        self._changed = trio.Event()
+        self._queue: list[str] = []
+        self._wake = Bell()
+        self._changed = Flag()
         self._starts = 0
         self.counters: Counter[str] = Counter()
         """Of the desk itself; the table's own are in :attr:`decisions`."""
@@ -180,7 +181,7 @@ class ToolDesk:
             case Run():
                 self._active[decision.key] = _Active(decision)
                 self._queue.append(decision.key)
-                self._wake.set()
+                self._wake.ring()
             case Answer():
                 if decision.why in ("unknown_tool", "bad_arguments"):
                     self._note_refused(decision, arguments)
@@ -235,7 +236,7 @@ class ToolDesk:
                 self._table.adopt(run.key, run.call_id, run.name, True)
                 self._active[run.key] = _Active(run, resolving=True)
                 self._queue.append(run.key)
-                self._wake.set()
+                self._wake.ring()
                 asked.append(use.call_id)
             elif use.side_effects:
                 self._table.restore(use.idempotency_key, use.name, True, "unknown", UNKNOWN)
@@ -272,18 +273,19 @@ class ToolDesk:
     async def run(self, ctx: Context[Any], *, task_status: trio.TaskStatus[ToolDesk]) -> None:
         """Start function of the child ``tools``: until cancelled. If cancelled: its runs are abandoned;
         started anew, the actor settles them."""
+        self._take_up_left_behind()
+        task_status.started(self)
+        while not self._queue:  # most calls use no tool: until one does there is no supervisor
+            await self._wake.wait()
         runs = DynamicSupervisor(name="tools")  # chance and reports come from above
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(runs.run, ctx))
-            self._take_up_left_behind()
-            task_status.started(self)
             while True:
-                await self._wake.wait()
-                self._wake = trio.Event()
                 while self._queue:
-                    active = self._active.get(self._queue.popleft())
+                    active = self._active.get(self._queue.pop(0))
                     if active is not None:
                         await runs.start_child(self._child(active))
+                await self._wake.wait()
 
     def _child(self, active: _Active) -> ChildSpec:
         self._starts += 1
@@ -325,7 +327,7 @@ class ToolDesk:
         active.phase = "queued"
         active.progress = Progress()
         self._queue.append(key)
-        self._wake.set()
+        self._wake.ring()
 
     # -- one run --------------------------------------------------------------------------------------
 
@@ -400,7 +402,7 @@ class ToolDesk:
 
     def _note_change(self) -> None:
         self._changed.set()
-        self._changed = trio.Event()
+        self._changed = Flag()
 
     def _settle_and_write(self, active: _Active, finished: tuple[Status, str, bool]) -> None:
         if self._active.get(active.run.key) is active:

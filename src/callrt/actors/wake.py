@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import trio
 
+from callrt.supervision.waiting import Bell
+
 
 class Wake:
     """Set by anybody, waited for by one task. A set without a waiter is remembered once."""
 
+    __slots__ = ("_bell", "_scope")
+
     def __init__(self) -> None:
-        self._event = trio.Event()
+        self._bell = Bell()
         self._scope: trio.CancelScope | None = None
 
     def set(self) -> None:
         """Wake the waiter. No checkpoint."""
-        self._event.set()
+        self._bell.ring()
 
     def expect(self, deadline: float) -> None:
         """Move the deadline of whoever waits, without waking him. No checkpoint."""
@@ -30,10 +34,9 @@ class Wake:
         """Return when set, or at ``deadline`` (Trio's clock), whichever is first. None: there is none, nor can there
         be one later. If cancelled: no effect."""
         if deadline is None:
-            await self._event.wait()
+            await self._bell.wait()
         else:
             with trio.CancelScope(deadline=deadline) as self._scope:
-                await self._event.wait()
+                await self._bell.wait()
             self._scope = None
-        if self._event.is_set():
-            self._event = trio.Event()
+            self._bell.hush()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 
 import attrs
 
@@ -47,15 +47,13 @@ class ModelDialler:
     ssl_context: ssl.SSLContext
     """One for all: making one takes a whole frame's time."""
 
-    @asynccontextmanager
-    async def connect(self, model: ModelSettings) -> AsyncIterator[Transport]:
-        async with open_client(
+    def connect(self, model: ModelSettings) -> AbstractAsyncContextManager[Transport]:
+        return open_client(
             request_url(model.url, model.model),
             request_headers(model.api_key),
             ssl_context=self.ssl_context,
             limits=MODEL_LIMITS,
-        ) as transport:
-            yield transport
+        )
 
 
 @attrs.frozen
