@@ -27,8 +27,8 @@ FIRST_ANSWER_AFTER = 0.1
 WHOLE_TURN, CUT_TURN = 8.0, 4.0
 LISTENS = 0.02
 """From a session's first frame to its first answer: the model's own time at the start of a call."""
-SPREAD = 12.0
-"""Seconds over which the second turns of all calls are spread, so that they do not speak in chorus."""
+FIRST_TURN_MIN = 2.0
+"""Seconds: the answer with which a call begins has time to arrive."""
 HEAD = 128
 """Bytes of a message within which the audio begins."""
 
@@ -37,6 +37,20 @@ _SPEECH = b2a_base64(b"\x71" * (DELTA_MS * 8), newline=False)
 _QUIET_PCM = b"\x00\x00" * audio.FRAME_SAMPLES
 _QUIET = b2a_base64(_QUIET_PCM * (DELTA_MS // 20), newline=False)
 _LOUD_ONCE = b2a_base64(audio.LOUD_PCM + _QUIET_PCM * (DELTA_MS // 20 - 1), newline=False)
+
+
+def first_turn(call: int) -> tuple[float, bool]:
+    """Its length, and whether it stands for a whole one.
+
+    Each call begins somewhere in the middle of the script, so that from the first second on as much is said, and cut
+    off, as ever after: programs are measured soon after their calls began.
+    """
+    place = call * 0.6180339 % 1.0 * (WHOLE_TURN + CUT_TURN)
+    whole = place < WHOLE_TURN
+    seconds = (WHOLE_TURN if whole else WHOLE_TURN + CUT_TURN) - place
+    if seconds >= FIRST_TURN_MIN:
+        return seconds, whole
+    return seconds + (CUT_TURN if whole else WHOLE_TURN), not whole
 
 
 class Model(Socket):
@@ -48,6 +62,8 @@ class Model(Socket):
         self.expected = 0
         self.appended_ms = 0
         self.turn = 0
+        self.whole = False
+        self.turn_seconds = 0.0
         self.reply = 0
         self.deltas = 0
         self.events = itertools.count(1)
@@ -220,9 +236,14 @@ class Model(Socket):
         t = now()
         if caller.speaking or caller.buffer_end > t + 0.1:
             self.cut_at = t
-        if self.reply and self.turn % 2 and caller.heard_ms < REPLY_MS:
+        if self.reply and self.turn_seconds >= WHOLE_TURN and caller.heard_ms < REPLY_MS:
             self.world.window.lost_down_ms += REPLY_MS - caller.heard_ms
         self.turn += 1
+        if self.turn == 1:
+            self.turn_seconds, self.whole = first_turn(caller.number)
+        else:
+            self.whole = not self.whole
+            self.turn_seconds = WHOLE_TURN if self.whole else CUT_TURN
         self.spoke_at = 0.0
         self.say(
             {
@@ -234,8 +255,7 @@ class Model(Socket):
         if self.responding:
             self._done("cancelled")
         self.world.at(t + (FIRST_ANSWER_AFTER if self.turn == 1 else ANSWER_AFTER), self._answer)
-        spread = (caller.number * 0.6180339) % 1.0 * SPREAD if self.turn == 1 else 0.0
-        self.world.at(t + spread + (WHOLE_TURN if self.turn % 2 else CUT_TURN), self._caller_speaks)
+        self.world.at(t + self.turn_seconds, self._caller_speaks)
 
     def _answer(self) -> None:
         if not self.open:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from generator import audio
+from generator.model import CUT_TURN, FIRST_TURN_MIN, WHOLE_TURN, first_turn
 from generator.sockets import Socket, header, xor
 from generator.verdict import generator_was_the_limit, shortfalls
 from hypothesis import given
@@ -142,6 +143,34 @@ def test_a_ping_is_answered_with_what_it_says():
     ear.frames(header(9, 2, 128) + b"abcd" + xor(b"hi", b"abcd"))
     ear.sock.close()
     assert ear.answers == [(10, b"hi")]
+
+
+# -- the script ------------------------------------------------------------------------------------------------
+
+
+def turns(call: int, until: float) -> list[tuple[float, bool]]:
+    """When each turn after the first begins, and whether it is a whole one."""
+    at, whole = first_turn(call)
+    found = []
+    while at < until:
+        whole = not whole
+        found.append((at, whole))
+        at += WHOLE_TURN if whole else CUT_TURN
+    return found
+
+
+def test_as_much_is_said_and_cut_off_soon_after_calls_began_as_ever_after():
+    calls = 600
+    begun = [turn for call in range(1, calls + 1) for turn in turns(call, 30.0)]
+    expected = calls * 3 / (WHOLE_TURN + CUT_TURN)  # of each kind, in three seconds
+    for second in range(6, 27, 3):
+        window = [whole for at, whole in begun if second <= at < second + 3]
+        for kind in (True, False):
+            assert 0.9 * expected < window.count(kind) < 1.1 * expected
+
+
+def test_the_first_answer_has_time_to_arrive():
+    assert all(first_turn(call)[0] >= FIRST_TURN_MIN for call in range(1, 5000))
 
 
 # -- figures ---------------------------------------------------------------------------------------------------
