@@ -8,7 +8,6 @@ outcome in the journal, or is another process's.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -35,6 +34,7 @@ from callrt.protocol.call_state import CallState
 from callrt.protocol.conduct import Conduct, ConductLimits, Verdict
 from callrt.protocol.faults import FaultKind
 from callrt.protocol.history import SaidByAgent
+from callrt.protocol.ladder import LateChance
 from callrt.protocol.records import ActorRestarted, StreamDetached, StreamOffered
 from callrt.protocol.tools import CallFacts
 from callrt.protocol.turn import TurnState
@@ -52,21 +52,6 @@ LEAVES = frozenset(("playback", "model", "carrier", "journal", "tools", "recorde
 
 
 TOOL_FAULTS = {"error": FaultKind.TOOL_FAILED, "timeout": FaultKind.TOOL_TIMED_OUT}
-
-
-class LateChance:
-    """A stream of chance that is made when it is first needed: most calls never need theirs, and it is large."""
-
-    __slots__ = ("_make", "_rng")
-
-    def __init__(self, make: Callable[[], random.Random]) -> None:
-        self._make = make
-        self._rng: random.Random | None = None
-
-    def uniform(self, a: float, b: float, /) -> float:
-        if self._rng is None:
-            self._rng = self._make()
-        return self._rng.uniform(a, b)
 
 
 class Call:
@@ -275,6 +260,15 @@ class Call:
                 stream.over.set()
             if released:
                 self.ports.observe(facts.CallReleased(self.call_sid))
+            self._part()
+
+    def _part(self) -> None:
+        """Nothing of the call runs any more. Its parts forget each other: what is in no cycle is freed at once, and
+        not by a full garbage collection, which stops every other call."""
+        self.supervisor = self.line.link = None
+        self.line.tools.let_go()
+        del self.line.voice
+        self.log.on_trouble = self.log.on_fenced = _nobody_is_told
 
     async def _direct(self) -> Verdict | None:
         """Until there is a verdict; None when the call is another process's."""
@@ -487,6 +481,10 @@ def owes_first_word(plan: CallPlan, state: CallState) -> bool:
         return plan.agent.greeting is not None
     last = state.history[-1]
     return not (isinstance(last, SaidByAgent) and (last.complete or last.interrupted))
+
+
+def _nobody_is_told() -> None:
+    pass
 
 
 def _why(reason: Reason) -> str:

@@ -28,6 +28,7 @@ from callrt.protocol.records import ModelSessionEnded
 from callrt.protocol.turn import TurnState
 from callrt.protocol.uplink import BYTES_PER_MS
 from callrt.supervision import Context, GiveUp
+from callrt.supervision.waiting import Flag
 from callrt.wire.transport import Transport, TransportClosed, deliver
 from callrt.wire.websocket import ConnectFailed, UpgradeRefused
 
@@ -52,22 +53,29 @@ async def run_model(line: Line, ctx: Context[object], *, task_status: trio.TaskS
     """Start function of the child ``model``. If cancelled: the session is dropped, its audio plays on."""
     task_status.started()
     await trio.sleep_until(line.reconnect_at)
-    async with trio.open_nursery() as nursery:
-        relay = _Relay(line, nursery)
-        await relay.current.run_here()
-        error = await relay.lost()  # at once, unless a successor has the line
-        nursery.cancel_scope.cancel()
-    raise error
+    relay = _Relay(line)
+    try:
+        async with trio.open_nursery() as relay.nursery:
+            await relay.current.run_here()
+            error = await relay.lost()  # at once, unless a successor has the line
+            relay.nursery.cancel_scope.cancel()
+        try:
+            raise error
+        finally:
+            del error
+    finally:
+        del relay.current  # which knows it: what has ended is in no cycle
 
 
 class _Relay:
     """One session has the line; at most one other is being primed."""
 
-    def __init__(self, line: Line, nursery: trio.Nursery) -> None:
+    def __init__(self, line: Line) -> None:
+        self.nursery: trio.Nursery
+        """Where successors live."""
         self._line = line
-        self._nursery = nursery
         self._error: Exception | None = None
-        self._over = trio.Event()
+        self._over = Flag()
         self._next: _Session | None = None
         self._not_before = -math.inf
         self.current = self._new()
@@ -75,14 +83,15 @@ class _Relay:
     async def lost(self) -> Exception:
         """How the session that has the line ended; a restart is needed. If cancelled: no effect."""
         await self._over.wait()
-        assert self._error is not None
-        return self._error
+        error, self._error = self._error, None
+        assert error is not None
+        return error
 
     def renew(self) -> None:
         """Prime a successor, unless that is being done, or was tried just now."""
         if self._next is None and trio.current_time() >= self._not_before:
             self._next = self._new()
-            self._nursery.start_soon(self._next.run_here)
+            self.nursery.start_soon(self._next.run_here)
 
     def take_over(self, session: _Session) -> None:
         """The successor is live. In one step it hears and speaks, and the other does not. No checkpoint."""
@@ -124,7 +133,10 @@ class _Session:
                 await self._run_beside()
         except Exception as failure:
             error = failure
-        self.relay.ended(self, error)
+        try:
+            self.relay.ended(self, error)
+        finally:
+            del error  # whose traceback knows this frame
 
     @property
     def is_current(self) -> bool:

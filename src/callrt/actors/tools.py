@@ -215,6 +215,12 @@ class ToolDesk:
         self._queue.clear()
         self._note_change()
 
+    def let_go(self) -> None:
+        """Nothing of the call runs any more: nobody is told of anything, nor kept in memory for that."""
+        self._on_output = self._on_builtin = lambda call_id, output: ""
+        self._on_filler = lambda text: None
+        self._facts = lambda fact: None
+
     def recover(self, uses: Iterable[ToolUse]) -> tuple[str, ...]:
         """Take over from a process that died: once, before the first request, with the fold's ``tools``.
 

@@ -7,6 +7,7 @@ followed by an admission error.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import attrs
@@ -16,6 +17,21 @@ class Chance(Protocol):
     """A seeded stream of chance: ``random.Random``."""
 
     def uniform(self, a: float, b: float, /) -> float: ...
+
+
+class LateChance:
+    """A stream that is made when it is first needed: most calls never need theirs, and it is large."""
+
+    __slots__ = ("_made", "_make")
+
+    def __init__(self, make: Callable[[], Chance]) -> None:
+        self._make = make
+        self._made: Chance | None = None
+
+    def uniform(self, a: float, b: float, /) -> float:
+        if self._made is None:
+            self._made = self._make()
+        return self._made.uniform(a, b)
 
 
 @attrs.frozen

@@ -89,6 +89,7 @@ class Incarnation:
     def _finish(self, end: End, post: Callable[[Incarnation], None]) -> None:
         self.end = end
         self.ctx.ended = True
+        self.ctx.task = None  # whose context variables know the context
         self.ctx.address.release(self.ctx, end.reason)
         self.settled.set()
         self.over.set()

@@ -123,6 +123,8 @@ class Run:
 
     def request_stop(self, why: str) -> None:
         """Close the latch. The first reason stays. No checkpoint."""
+        if self.phase == "ended":
+            return
         if self.why is None:
             self.why = why
         self.launcher.interrupt()
@@ -130,6 +132,8 @@ class Run:
 
     def cut(self) -> None:
         """Stop, and give nobody any clean-up time: whoever is above us has run out of it."""
+        if self.phase == "ended":
+            return
         self.request_stop("cut")
         self.stopper.cut()
         for child in self.children.values():
@@ -181,14 +185,24 @@ class Run:
             if self.outcome is None:
                 raise
         finally:
-            self.phase = "ended"
-            self.over.set()
+            self._end()
             outcome, self.outcome = self.outcome, None
             try:
                 if outcome is not None:
                     raise outcome
             finally:
                 del outcome  # or the exception's own traceback would keep it alive
+
+    def _end(self) -> None:
+        """References and their addresses outlive the run: they keep what reports a dead letter, and no more. Nothing
+        of it is part of a cycle, so it is freed when nobody knows it any more."""
+        self.phase = "ended"
+        self.over.set()
+        self.children = {}
+        self._events = _NOTHING
+        self._due = []
+        self.ctx = None
+        del self.face, self.launcher, self.restarts, self.stopper
 
     async def _grow(self, task_status: trio.TaskStatus[Any]) -> None:
         """The root of a tree."""
