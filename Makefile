@@ -61,6 +61,7 @@ conformance: $(STAMP) ## rewrite docs/conformance.md from the tests
 
 bench: bench-peers ## calls per core, added latency and cost of a call, beside bare bridges and other projects
 	@$(BIN)/python bench/media.py --rounds 3 --search
+	@echo "callrt: two workers beside one"; $(BIN)/python bench/workers.py --rounds 3
 
 bench-peers: $(STAMP) ## what the bench compares with, each in an environment of its own
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' || echo "callrt: without uvloop that bridge is left out"

@@ -78,7 +78,7 @@ class Load:
         row["kills_per_second"] = args.kill_per_second if kill else 0
         row["searching"] = searching
         row["missing"] = shortfalls(
-            row, args.bound_ms, allowance_ms=self.allowance, steady=not args.own_delay
+            row, args.bound_ms, allowance_ms=self.allowance, steady=not args.own_delay, tail=args.tail
         )
         row["generator_limit"] = generator_was_the_limit(row)
         print(json.dumps(row), flush=True)
@@ -139,6 +139,7 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=1000, help="calls, in a search")
     parser.add_argument("--kill-per-second", type=float, default=0.0, help="repeat each step, killing calls")
     parser.add_argument("--core", type=int, help="run on this core only")
+    parser.add_argument("--tail", choices=("p99", "p95"), default="p99", help="the latency that is bounded")
     args = parser.parse_args()
     if args.core is not None:
         os.sched_setaffinity(0, {args.core})

@@ -15,6 +15,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from environments import Unavailable
 from load import RAMP_PER_SECOND, RAMP_SEARCHING
 from programs import PROGRAMS, running
+from quota import Quota
 from report import cautions, medians, plot, relative, table
 
 HERE = Path(__file__).parent
@@ -90,8 +93,10 @@ def main() -> int:
     return 0
 
 
-def search(name: str, rows: list[Row], args: argparse.Namespace) -> Row:
-    """The largest number of calls within the bound: halve the difference, each time in a new life.
+def search(
+    name: str, rows: list[Row], args: argparse.Namespace, run: Callable[..., list[Row]] | None = None
+) -> Row:
+    """The largest number of calls within the bound: halve the difference, each time in a new life (``run``).
 
     A program that has been overloaded once may take long to recover, and would be judged for that.
     """
@@ -101,7 +106,7 @@ def search(name: str, rows: list[Row], args: argparse.Namespace) -> Row:
     while good and bad is not None and bad["calls"] > good * FINE:
         middle = round((good + bad["calls"]) / 2)
         allowance, ramp = rows[0]["allowance_ms"], max(args.ramp, RAMP_SEARCHING)
-        found = run_program(name, str(middle), args, allowance_ms=allowance, ramp=ramp)[-1]
+        found = (run or run_program)(name, str(middle), args, allowance_ms=allowance, ramp=ramp)[-1]
         found["searching"] = True
         rows.append(found)
         if found["missing"]:
@@ -121,6 +126,7 @@ def run_program(
     climb: bool = False,
     allowance_ms: float = 0.0,
     ramp: float = 0.0,
+    quota: Quota | None = None,
 ) -> list[Row]:
     """One program through some numbers of calls, in one life."""
     rows: list[Row] = []
@@ -128,6 +134,7 @@ def run_program(
     with (
         tempfile.TemporaryDirectory() as folder,
         running(name, Path(folder), program_core) as program,
+        nullcontext() if quota is None else quota.on(program.workers),
     ):
         command = [sys.executable, str(HERE / "load.py"), "--steps", steps, *program.load_args]
         for pid in program.pids:
@@ -138,7 +145,9 @@ def run_program(
         command += ["--allowance-ms", str(allowance_ms)]
         if climb:
             command.append("--climb")
-        if load_core is not None and PROGRAMS[name].workers == 1:
+        if quota is not None:
+            command += ["--tail", quota.tail]
+        if load_core is not None and (PROGRAMS[name].workers == 1 or quota is not None):
             command += ["--core", str(load_core)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as load:
             assert load.stdout is not None

@@ -104,14 +104,20 @@ PROGRAMS: Mapping[str, Setup] = {
 class Program:
     """One running program: its processes, and how the load generator finds it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], load_args: list[str]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], load_args: list[str], workers: int = 1) -> None:
         self.process = process
         self.load_args = load_args
+        self._has_parent = workers > 1
 
     @property
     def pids(self) -> list[int]:
         """The process and its children."""
         return [self.process.pid, *_children(self.process.pid)]
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes that carry calls."""
+        return _children(self.process.pid) if self._has_parent else [self.process.pid]
 
 
 @contextmanager
@@ -162,7 +168,7 @@ def running(name: str, folder: Path, core: int | None) -> Iterator[Program]:
             if setup.workers > 1:
                 # The parent listens at once, and says so when all workers take calls.
                 _wait_announced(process, log)
-            yield Program(process, load_args)
+            yield Program(process, load_args, setup.workers)
         finally:
             process.send_signal(signal.SIGTERM)
             try:

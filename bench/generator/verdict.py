@@ -11,7 +11,12 @@ GENERATOR_LATE_MS = 5.0
 
 
 def shortfalls(
-    row: Mapping[str, Any], bound_ms: float, *, allowance_ms: float = 0.0, steady: bool = True
+    row: Mapping[str, Any],
+    bound_ms: float,
+    *,
+    allowance_ms: float = 0.0,
+    steady: bool = True,
+    tail: str = "p99",
 ) -> list[str]:
     """What is missing; nothing, if the quality is there.
 
@@ -28,7 +33,7 @@ def shortfalls(
     if row["frames"] and not row["frames_heard"]:
         found.append("nothing heard")
     for way in ("up", "down"):
-        late = row[f"{way}_p99_ms"]
+        late = row[f"{way}_{tail}_ms"]
         if late is not None and late > bound_ms + allowance_ms:
             found.append(f"{way} late")
     return found

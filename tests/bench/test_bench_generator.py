@@ -197,6 +197,13 @@ def test_each_shortfall_has_its_name(change, missing):
     assert shortfalls(ROW | change, 20.0) == [missing]
 
 
+def test_the_tail_that_is_asked_for_is_bounded():
+    row = ROW | {"up_p95_ms": 9.0, "down_p95_ms": 9.0, "up_p99_ms": 60.0}
+    assert shortfalls(row, 20.0) == ["up late"]
+    assert shortfalls(row, 20.0, tail="p95") == []
+    assert shortfalls(row | {"down_p95_ms": 21.0}, 20.0, tail="p95") == ["down late"]
+
+
 def test_a_delay_by_choice_is_allowed_for_and_no_more():
     late = ROW | {"up_p99_ms": 60.0, "starved_ms": 500.0}
     assert shortfalls(late, 20.0, allowance_ms=45.0, steady=False) == []
