@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test crash lint format bench bench-peers bench-check bench-frame bench-transcoding bench-supervision mutants conformance clean help sim chaos soak alerts dashboard
+.PHONY: demo test crash lint format bench bench-peers bench-check bench-frame bench-transcoding bench-memory bench-supervision mutants conformance clean help sim chaos soak alerts dashboard
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -75,6 +75,9 @@ bench-frame: $(STAMP) ## microseconds of each message of one call, step by step
 
 bench-transcoding: $(STAMP) ## cost, delay and purity of a 24 kHz model's audio
 	@$(BIN)/python bench/transcoding.py
+
+bench-memory: $(STAMP) ## what a call's memory is made of
+	@$(BIN)/python bench/memory.py
 
 bench-supervision: $(STAMP) ## restarts per second; cost of a supervised actor
 	@$(BIN)/python bench/supervision.py

@@ -56,7 +56,7 @@ MUTANTS = (
         "stopping.py",
         "trio.CancelScope(deadline=deadline, shield=True)",
         "trio.CancelScope(deadline=deadline)",
-        "sweep stopping",
+        "stopping sweep",
     ),
     Mutant(
         "cancelled-behind-a-shield",
@@ -127,7 +127,7 @@ MUTANTS = (
         "window-reset",
         "one old restart that falls out of the window empties it",
         "intensity.py",
-        "            self._times.popleft()",
+        "            del self._times[0]",
         "            self._times.clear()",
         "restarts model",
     ),

@@ -47,6 +47,7 @@ from callrt.supervision import (
     Restarting,
     Supervisor,
 )
+from callrt.supervision.waiting import Flag
 
 LEAVES = frozenset(("playback", "model", "carrier", "journal", "tools", "recorder"))
 
@@ -120,14 +121,14 @@ class Call:
             facts=self._tool_ran,
             runner=ports.runner,
         )
-        self.ended = trio.Event()
+        self.ended = Flag()
         """The outcome is recorded (or the call is another's), and nothing more is spoken."""
         self.supervisor: Supervisor | None = None
         self._next_generation = max(state.offered_generation, state.attached_generation) + 1
         self._used_generation = state.attached_generation
         self._lost_at: float | None = None
         self._tree_over = False
-        self.action_after_end = trio.Event()
+        self.action_after_end = Flag()
         self._journal_warned = False
 
     # -- what the desk asks ---------------------------------------------------------------------------------
