@@ -98,8 +98,8 @@ def changed(n: int, changes: list[tuple[str, object]], *, drop: str | None) -> s
     return json.dumps(message, separators=(",", ":"))
 
 
-def by_the_short_way(codec: TwilioCodec, message: str | bytes) -> CarrierEvent | bytes:
-    audio = codec.next_audio(message)
+def by_the_short_way(codec: TwilioCodec, message: str) -> CarrierEvent | bytes:
+    audio = codec.next_audio(message.encode())
     return codec.decode(message) if audio is None else audio
 
 
@@ -148,9 +148,9 @@ def test_a_mutilated_message_never_gets_through_on_the_short_way_alone(data):
 
 def test_a_stream_as_twilio_sends_it_goes_the_short_way():
     codec = started()
-    assert codec.next_audio(changed(1, [], drop=None)) is None  # nothing to follow yet
+    assert codec.next_audio(changed(1, [], drop=None).encode()) is None  # nothing to follow yet
     codec.decode(changed(1, [], drop=None))
-    assert [codec.next_audio(changed(n, [], drop=None)) for n in (2, 3, 4)] == [FRAME] * 3
+    assert [codec.next_audio(changed(n, [], drop=None).encode()) for n in (2, 3, 4)] == [FRAME] * 3
 
 
 def test_a_key_that_comes_twice_counts_as_the_long_way_counts_it():
@@ -158,5 +158,5 @@ def test_a_key_that_comes_twice_counts_as_the_long_way_counts_it():
     for codec in (short, long):
         codec.decode(changed(1, [], drop=None))
     message = changed(2, [], drop=None)[:-1] + ',"event":"stop"}'
-    assert short.next_audio(message) is None
+    assert short.next_audio(message.encode()) is None
     assert short.decode(message) == long.decode(message) == StreamStopped("CA77")

@@ -36,15 +36,18 @@ async def _listen(line: Line, stream: Stream) -> None:
     # The clock itself: asked through the library it costs three times as much, for every frame.
     next_audio, now = stream.codec.next_audio, trio.lowlevel.current_clock().current_time
 
-    def sink(message: str | bytes) -> bool:
-        audio = next_audio(message)
+    def glance(text: bytes) -> bool:
+        audio = next_audio(text) if line.stream is stream else None
         if audio is None:
-            hear(line, stream, message)
-        else:
-            at = stream.last_media_at = now()
-            line.hear(audio, 0, at)
-            if at >= line.voice.armed:
-                line.voice.beat()
+            return False
+        at = stream.last_media_at = now()
+        line.hear(audio, 0, at)
+        if at >= line.voice.armed:
+            line.voice.beat()
+        return True
+
+    def sink(message: str | bytes) -> bool:
+        hear(line, stream, message)
         return line.stream is stream
 
     while line.stream is stream:
@@ -52,10 +55,10 @@ async def _listen(line: Line, stream: Stream) -> None:
         try:
             # One deadline for many frames: it is looked at again when it has passed, not moved with each frame.
             with trio.move_on_at(last + limits.CARRIER_STALLED_AFTER):
-                await deliver(stream.transport, sink)
+                await deliver(stream.transport, sink, glance)
             if stream.last_media_at == last:
                 with trio.move_on_after(SECOND_LOOK):
-                    await deliver(stream.transport, sink)
+                    await deliver(stream.transport, sink, glance)
         except TransportClosed as closed:
             _closed(line, stream, closed)
             return

@@ -25,7 +25,7 @@ from callrt.protocol.models.session import ModelSession
 from callrt.protocol.records import CallerSaid, ModelSessionOpened
 from callrt.protocol.turn import TurnState
 from callrt.protocol.uplink import BYTES_PER_MS
-from callrt.wire.transport import Transport
+from callrt.wire.transport import Transport, encoded_sender
 
 PIECE = 8_000
 """Held audio is sent in pieces of one second: small enough for any message bound."""
@@ -47,14 +47,19 @@ class ModelLink:
     crash: Exception | None = None
     live: bool = False
     session_id: str = ""
+    send_audio: Callable[[bytes], bool] = attrs.field(init=False)
+    """A message that is encoded already; False: it was not taken."""
     _turn_began: int | None = None
     _frames: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.send_audio = encoded_sender(self.transport)
 
     # -- called by others -------------------------------------------------------------------------------
 
     def append(self, audio: bytes, now: float) -> None:
         """One frame of the caller's, which was heard at ``now``."""
-        if not self.transport.send_nowait(self.codec.encode_audio(audio)):
+        if not self.send_audio(self.codec.encode_audio(audio)):
             self.line.observe(facts.FramesDropped("uplink", "model_backlog"))
             self.transport.abort()
             return

@@ -27,8 +27,9 @@ from callrt.wire.transport import Transport
 class CarrierCodec(Protocol):
     def decode(self, message: str | bytes) -> CarrierEvent: ...
 
-    def next_audio(self, message: str | bytes) -> bytes | None:
-        """The audio of a message that is the next frame and nothing unusual; None: ``decode`` is to tell."""
+    def next_audio(self, text: bytes) -> bytes | None:
+        """The audio of a text message that is the next frame and nothing unusual; None: ``decode`` is to tell.
+        ``text``: UTF-8, if the peer is honest."""
         ...
 
     def encode(self, command: CarrierCommand) -> str: ...
@@ -39,8 +40,8 @@ class ModelCodec(Protocol):
 
     def encode(self, command: ModelCommand, *, event_id: str | None = None) -> str: ...
 
-    def encode_audio(self, audio: bytes) -> str:
-        """``encode(AppendAudio(audio))``, fifty times a second."""
+    def encode_audio(self, audio: bytes) -> bytes:
+        """``encode(AppendAudio(audio))`` in UTF-8, fifty times a second."""
         ...
 
 

@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from callrt.testing.network import SAME_INSTANT, Network
-from callrt.wire.transport import Sink, TransportClosed, TransportStatistics
+from callrt.wire.transport import Glance, Sink, TransportClosed, TransportStatistics, glancing
 
 WINDOW_BYTES = 65_536
 """What the network holds for a reader that does not read: about the default of a Linux loopback socket."""
@@ -198,8 +198,9 @@ class MemoryTransport:
         finally:
             self._reading = False
 
-    async def deliver(self, sink: Sink) -> None:
+    async def deliver(self, sink: Sink, glance: Glance | None = None) -> None:
         """Every message to ``sink`` until it returns False; see :func:`callrt.wire.transport.deliver`."""
+        sink = glancing(sink, glance)
         if self._inbound.network is None:
             while sink(await self.receive()):
                 pass

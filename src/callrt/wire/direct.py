@@ -25,7 +25,7 @@ from callrt.wire.direct_socket import DirectSocket
 from callrt.wire.direct_tls import TlsStream
 from callrt.wire.limits import SocketLimits
 from callrt.wire.streams import TappedStream
-from callrt.wire.transport import Sink, TransportStatistics
+from callrt.wire.transport import Glance, Sink, TransportStatistics, glancing
 
 
 class DirectTransport(DirectSocket):
@@ -86,12 +86,13 @@ class DirectTransport(DirectSocket):
         self._resume()
         return message
 
-    async def deliver(self, sink: Sink) -> None:
+    async def deliver(self, sink: Sink, glance: Glance | None = None) -> None:
         """Hand every message to ``sink``, in the very step in which it is read, until it returns False.
 
-        Raises :class:`TransportClosed`, and whatever ``sink`` raises. One at a time, and no :meth:`receive` beside it.
-        If cancelled: no message is lost.
+        ``glance`` is asked before a text message is even looked through for UTF-8. Raises :class:`TransportClosed`, and
+        whatever the two raise. One at a time, and no :meth:`receive` beside it. If cancelled: no message is lost.
         """
+        sink = glancing(sink, glance)
         await trio.lowlevel.checkpoint()
         self._raise_if_ours()
         while self._inbox:
@@ -99,7 +100,7 @@ class DirectTransport(DirectSocket):
             if not sink(self._inbox.popleft()):
                 return
             self._raise_if_ours()
-        self._sink, self._sink_done, self._sink_error = sink, False, None
+        self._sink, self._glance, self._sink_done, self._sink_error = sink, glance, False, None
         try:
             self._resume()
             while True:
@@ -111,7 +112,7 @@ class DirectTransport(DirectSocket):
                     raise self._closed()
                 await self._readers.park()
         finally:
-            self._sink = self._sink_error = None
+            self._sink = self._glance = self._sink_error = None
 
     # -- pings -----------------------------------------------------------------------------------------
 

@@ -52,7 +52,6 @@ class FrameReader:
 
     __slots__ = (
         "_at",
-        "_buffer",
         "_first",
         "_fragments",
         "_have",
@@ -63,6 +62,7 @@ class FrameReader:
         "_need",
         "_parts",
         "_size",
+        "rest",
     )
 
     def __init__(self, *, masked: bool, message_bytes: int) -> None:
@@ -71,7 +71,8 @@ class FrameReader:
         self._first = bytes((0x80 | TEXT, self._mask_bit | 126))
         self._head = 8 if masked else 4
         self._limit = message_bytes
-        self._buffer = b""
+        self.rest = b""
+        """What has come and :meth:`next` has not looked at is in here."""
         self._at = 0
         # Of a frame that is not whole: its pieces, their bytes, and how many are needed to go on.
         self._parts: list[bytes] = []
@@ -91,39 +92,32 @@ class FrameReader:
             data = b"".join(self._parts)
             self._parts.clear()
             self._have = 0
-        elif self._buffer:
-            data = self._buffer[self._at :] + data
-        self._buffer = data
+        elif self.rest:
+            data = self.rest[self._at :] + data
+        self.rest = data
         self._at = 0
 
-    @property
-    def pending(self) -> bool:
-        """Is there anything that :meth:`next` has not looked at?"""
-        return bool(self._buffer)
-
-    def whole(self, data: bytes) -> str | None:
-        """The text of ``data``, instead of :meth:`feed`, if that is exactly one message in one frame of a middle
-        size, as nearly every read is. None: it is anything else, or not the beginning of a frame; nothing was taken.
+    def whole(self, data: bytes) -> bytes | None:
+        """The payload of ``data``, instead of :meth:`feed`, if that is exactly one text message in one frame of a
+        middle size, as nearly every read is; whether it is UTF-8 is for the caller to find out. None: it is anything
+        else, or not the beginning of a frame; nothing was taken.
         """
         size = len(data) - self._head
-        if size < 126 or data[:2] != self._first or data[2] << 8 | data[3] != size:
+        if size < 126 or not data.startswith(self._first) or data[2] << 8 | data[3] != size:
             return None
-        if self._buffer or self._parts or self._kind or size > self._limit:
+        if self.rest or self._parts or self._kind or size > self._limit:
             return None
-        try:
-            if not self._mask_bit:
-                return data[4:].decode()
-            words = (size + 3) >> 2
-            if words >= len(_ONES):
-                return mask(data[8:], data[4:8]).decode()
-            pattern = _int(data[4:8], "little") * _ONES[words]
-            return (_int(data[8:], "little") ^ pattern).to_bytes(words << 2, "little")[:size].decode()
-        except UnicodeDecodeError:
-            return None
+        if not self._mask_bit:
+            return data[4:]
+        words = (size + 3) >> 2
+        if words >= len(_ONES):
+            return mask(data[8:], data[4:8])
+        pattern = _int(data[4:8], "little") * _ONES[words]
+        return (_int(data[8:], "little") ^ pattern).to_bytes(words << 2, "little")[:size]
 
     def next(self) -> str | bytes | Control | None:
         """The next message or control frame; None: more bytes are needed. Raises :class:`ProtocolViolation`."""
-        buffer, limit = self._buffer, self._limit
+        buffer, limit = self.rest, self._limit
         at = self._at
         # Several messages in one read: each as in whole().
         body = at + self._head
@@ -134,11 +128,11 @@ class FrameReader:
                 if self._mask_bit:
                     payload = mask(payload, buffer[body - 4 : body])
                 if end == len(buffer):
-                    self._buffer = b""
+                    self.rest = b""
                     self._at = 0
                 else:
                     self._at = end
-                return _text(payload)
+                return as_text(payload)
         while True:
             at = self._at
             left = len(buffer) - at
@@ -179,12 +173,12 @@ class FrameReader:
             if second & 0x80:
                 payload = mask(payload, buffer[body - 4 : body])
             if end == len(buffer):
-                self._buffer = buffer = b""
+                self.rest = buffer = b""
                 self._at = 0
             else:
                 self._at = end
             if first == 0x81:
-                return _text(payload)
+                return as_text(payload)
             message = self._collect(first, payload)
             if message is not None:
                 return message
@@ -222,11 +216,11 @@ class FrameReader:
         kind, self._kind = self._kind, CONTINUED
         self._fragments.clear()
         self._size = 0
-        return _text(whole) if kind == TEXT else whole
+        return as_text(whole) if kind == TEXT else whole
 
     def _wait(self, need: int) -> None:
-        rest = self._buffer[self._at :]
-        self._buffer = b""
+        rest = self.rest[self._at :]
+        self.rest = b""
         self._at = 0
         self._need = need
         if rest:
@@ -234,7 +228,8 @@ class FrameReader:
             self._have = len(rest)
 
 
-def _text(payload: bytes) -> str:
+def as_text(payload: bytes) -> str:
+    """Raises :class:`ProtocolViolation` for what is not UTF-8."""
     try:
         return payload.decode()
     except UnicodeDecodeError:
@@ -313,4 +308,4 @@ def parse_close(payload: bytes) -> tuple[int, str]:
     known = code in (1000, 1001, 1002, 1003) or 1007 <= code <= 1014 or 3000 <= code <= 4999
     if len(payload) < 2 or not known:
         raise ProtocolViolation(1002, "bad close code")
-    return code, _text(payload[2:])
+    return code, as_text(payload[2:])

@@ -23,7 +23,7 @@ SOCKETS_AT_ONCE = 128
 
 PAUSE_SECONDS_MAX = 0.004
 PAUSE_SECONDS_MIN = 0.0005
-TURN_SOCKETS = 32
+TURN_SOCKETS = 64
 """After a turn the hub rests before it looks again; what comes meanwhile is served together. A wake-up of the process
 costs as much as five frames do, so a rest is as long as so many sockets need to become ready, and never so long
 that anybody could hear it: a fifth of a frame."""

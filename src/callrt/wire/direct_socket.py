@@ -26,6 +26,7 @@ from callrt.wire.direct_frames import (
     FrameReader,
     FrameWriter,
     ProtocolViolation,
+    as_text,
     close_payload,
     parse_close,
 )
@@ -34,7 +35,7 @@ from callrt.wire.direct_output import Output
 from callrt.wire.direct_pings import Pings
 from callrt.wire.direct_tls import TlsStream
 from callrt.wire.limits import SocketLimits
-from callrt.wire.transport import MESSAGES_AT_ONCE, Sink, TransportClosed
+from callrt.wire.transport import MESSAGES_AT_ONCE, Glance, Sink, TransportClosed
 
 RECEIVE_BYTES = 16_384
 """Per read. A buffer of this size is made for each, so it is no larger than what comes at once."""
@@ -58,6 +59,7 @@ class DirectSocket:
         self._events = 0
         self._inbox = _NOTHING
         self._sink: Sink | None = None
+        self._glance: Glance | None = None
         self._sink_done = False
         self._sink_error: Exception | None = None
         self._readers = trio.lowlevel.ParkingLot()
@@ -80,7 +82,7 @@ class DirectSocket:
         if not events & ~WRITABLE or sock is None:
             return
         lingering = self._lingers
-        if self._reader.pending and not lingering:
+        if self._reader.rest and not lingering:
             # Not before what has come before it: the end of the stream must stay the last thing seen.
             self.on_again()
             return
@@ -100,12 +102,27 @@ class DirectSocket:
             if not data:
                 return
         if self._sink is not None and self._end is None:
-            message = self._reader.whole(data)
-            if message is not None:
-                self._pour(message)
+            payload = self._reader.whole(data)
+            if payload is not None:
+                self._take(payload)
                 return
         self._reader.feed(data)
         self.on_again()
+
+    def _take(self, payload: bytes) -> None:
+        """A whole text message, for the glance or else for the sink."""
+        glance = self._glance
+        try:
+            if glance is not None and glance(payload):
+                self._received += 1
+                return
+            text = as_text(payload)
+        except ProtocolViolation as violation:
+            self._violated(violation)
+        except Exception as error:
+            self._failed(error)
+        else:
+            self._pour(text)
 
     def _decrypt(self, data: bytes) -> bytes:
         """b"" when there is nothing to read yet, or nothing any more."""
@@ -148,7 +165,7 @@ class DirectSocket:
                 self._readers.unpark_all()
             else:
                 self._pour(message)  # type: ignore[arg-type]
-        if reader.pending and self._hub is not None:
+        if reader.rest and self._hub is not None:
             self._hub.again(self)
 
     def _pour(self, message: str | bytes) -> None:
@@ -160,18 +177,23 @@ class DirectSocket:
                 return
             self._sink_done = True
         except Exception as error:
-            # Not the hub's business: whoever called deliver gets it.
-            self._sink_error = error
+            self._failed(error)
+        else:
+            self._no_sink()
+
+    def _failed(self, error: Exception) -> None:
+        """Not the hub's business: whoever called deliver gets it."""
+        self._sink_error = error
         self._no_sink()
 
     def _no_sink(self) -> None:
-        self._sink = None
+        self._sink = self._glance = None
         self._readers.unpark_all()
 
     def _resume(self) -> None:
         """There is room again, or somebody who wants all: go on where the full inbox stopped."""
         self._watch()
-        if self._reader.pending and self._hub is not None:
+        if self._reader.rest and self._hub is not None:
             self._hub.again(self)
 
     def _control(self, message: Control) -> None:
@@ -213,6 +235,15 @@ class DirectSocket:
             payload, opcode = message.encode(), TEXT
         else:
             payload, opcode = message, BINARY
+        return self._send(opcode, payload)
+
+    def send_encoded_nowait(self, text: bytes) -> bool:
+        """``send_nowait`` for a text that is UTF-8 already."""
+        if self._end is not None or self._socket is None:
+            return False
+        return self._send(TEXT, text)
+
+    def _send(self, opcode: int, payload: bytes) -> bool:
         size = len(payload)
         output = self._output
         if output.backlog_bytes + size > self._limits.backlog_bytes:

@@ -18,6 +18,10 @@ MESSAGES_AT_ONCE = 64
 Sink = Callable[[str | bytes], bool]
 """Takes one message; False: no more of them."""
 
+Glance = Callable[[bytes], bool]
+"""Looks at the bytes of a text message before anybody has asked whether they are UTF-8. True: it is handled, whole.
+False: nothing has been done, the sink is to have it."""
+
 
 class TransportClosed(Exception):
     """The socket has ended. Says who ended it and how; raised to the one reader."""
@@ -79,7 +83,7 @@ class Transport(Protocol):
 class Delivering(Protocol):
     """A transport that can hand messages over in the step in which it reads them."""
 
-    async def deliver(self, sink: Sink) -> None: ...
+    async def deliver(self, sink: Sink, glance: Glance | None = None) -> None: ...
 
 
 @runtime_checkable
@@ -87,6 +91,20 @@ class WritingTogether(Protocol):
     """A transport that can put several messages into one write."""
 
     def send_together_nowait(self, messages: Sequence[str]) -> bool: ...
+
+
+@runtime_checkable
+class WritingEncoded(Protocol):
+    """A transport that takes text which is UTF-8 already."""
+
+    def send_encoded_nowait(self, text: bytes) -> bool: ...
+
+
+def encoded_sender(transport: Transport) -> Callable[[bytes], bool]:
+    """``send_nowait`` for text messages that are UTF-8 already."""
+    if isinstance(transport, WritingEncoded):
+        return transport.send_encoded_nowait
+    return lambda text: transport.send_nowait(text.decode())
 
 
 def sender(transport: Transport) -> Callable[[Sequence[str]], bool]:
@@ -101,15 +119,28 @@ def sender(transport: Transport) -> Callable[[Sequence[str]], bool]:
     return one_by_one
 
 
-async def deliver(transport: Transport, sink: Sink) -> None:
+def glancing(sink: Sink, glance: Glance | None) -> Sink:
+    """Both in one, for a transport that has only whole messages."""
+    if glance is None:
+        return sink
+
+    def both(message: str | bytes) -> bool:
+        return (isinstance(message, str) and glance(message.encode())) or sink(message)
+
+    return both
+
+
+async def deliver(transport: Transport, sink: Sink, glance: Glance | None = None) -> None:
     """Hand every message to ``sink`` until it returns False: without a task switch where the transport can do that.
 
-    Raises :class:`TransportClosed`, and whatever ``sink`` raises. ``sink`` is called between checkpoints, possibly in
-    another task's step: it must neither wait nor ask which task it is. If cancelled: no message is lost.
+    ``glance`` is asked first about each text message; what it has handled does not come to ``sink``. Raises
+    :class:`TransportClosed`, and whatever the two raise. They are called between checkpoints, possibly in another
+    task's step: they must neither wait nor ask which task it is. If cancelled: no message is lost.
     """
     if isinstance(transport, Delivering):
-        await transport.deliver(sink)
+        await transport.deliver(sink, glance)
         return
+    sink = glancing(sink, glance)
     while True:
         message = await transport.receive()
         for _ in range(MESSAGES_AT_ONCE):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -37,7 +37,8 @@ MISSING_MS_MAX = 2_000
 NAME_CHARACTERS_MAX = 256
 """Of identifiers and marks; Twilio's have 34, ours fewer than 100."""
 BYTES_PER_MS = 8
-_MEDIA = '{"event":"media",'
+COUNT_MAX = 10**18 - 1
+"""Of a chunk or a sequence number: eighteen digits, which 60 bits hold."""
 _NEXT_CHARACTERS_MAX = 2_048
 """Far below all bounds."""
 
@@ -96,17 +97,16 @@ class _Envelope(msgspec.Struct):
 
 
 class _NextMedia(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    track: str
+    track: Literal["inbound"]
     chunk: str
     timestamp: str
     payload: bytes
     """Decoded from base64 by the parser; it takes less than ``a2b_base64`` does, never more."""
 
 
-class _Next(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+class _Next(msgspec.Struct, gc=False, forbid_unknown_fields=True, tag_field="event", tag="media"):
     """A media message with all that Twilio puts into it, and nothing else."""
 
-    event: str
     streamSid: str
     sequenceNumber: str
     media: _NextMedia
@@ -173,28 +173,20 @@ class TwilioCodec:
         except _Bad as bad:
             return BadMessage(str(bad))
 
-    def next_audio(self, message: str | bytes) -> bytes | None:
+    def next_audio(self, text: bytes) -> bytes | None:
         """The payload, if this is the media message after the one before it, in the form that Twilio gives it: fifty
         times a second it is. None: it is anything else, or wrong; ask :meth:`decode`, nothing has changed."""
-        if (
-            message.__class__ is not str
-            or not message.startswith(_MEDIA)
-            or len(message) > _NEXT_CHARACTERS_MAX
-        ):
+        if self._next_chunk is None or len(text) > _NEXT_CHARACTERS_MAX:
             return None
         try:
-            envelope = self._next_decoder.decode(message)
+            envelope = self._next_decoder.decode(text)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return None
         media, sequence = envelope.media, envelope.sequenceNumber
         timestamp, payload = media.timestamp, media.payload
         if (
             media.chunk != self._next_chunk
-            or len(media.chunk) > 18
-            or envelope.event != "media"
             or envelope.streamSid != self.stream_id
-            or media.track != "inbound"
-            or self._stopped
             or not payload
             or len(timestamp) > 18
             or len(sequence) > 18
@@ -204,7 +196,7 @@ class TwilioCodec:
         ):
             return None
         chunk = self._chunk = int(media.chunk)
-        self._next_chunk = str(chunk + 1)
+        self._next_chunk = str(chunk + 1) if chunk < COUNT_MAX else None
         self._sequence = int(sequence)
         self._audio_end_ms = int(timestamp) + len(payload) // BYTES_PER_MS
         return payload
@@ -248,7 +240,7 @@ class TwilioCodec:
             missing_ms = min(max(timestamp_ms - expected_ms, 0), MISSING_MS_MAX)
         self._sequence = sequence
         self._chunk = chunk
-        self._next_chunk = None if chunk is None else str(chunk + 1)
+        self._next_chunk = None if chunk is None or chunk >= COUNT_MAX else str(chunk + 1)
         self._audio_end_ms = timestamp_ms + len(payload) // BYTES_PER_MS
         return AudioReceived(payload, timestamp_ms, missing_ms)
 
@@ -292,6 +284,7 @@ class TwilioCodec:
     def _stop(self, envelope: _Envelope) -> CarrierEvent:
         self._in_stream(envelope)
         self._stopped = True
+        self._next_chunk = None
         call_id = envelope.stop.callSid if envelope.stop is not None else None
         return StreamStopped(call_id or self._call_id)
 
@@ -324,7 +317,7 @@ def _number(value: str | int | None) -> int:
         return int(value)
     if value is None:
         raise _Bad("missing_field")
-    if not 0 <= value < 10**18:
+    if not 0 <= value <= COUNT_MAX:
         raise _Bad("wrong_type")
     return value
 

@@ -74,7 +74,7 @@ AUDIO_FORMATS: Mapping[str, Mapping[str, str | int]] = {
 """G.711 has no ``rate`` in the schema."""
 
 
-_APPEND = '{"type":"input_audio_buffer.append","audio":"'
+_APPEND = b'{"type":"input_audio_buffer.append","audio":"'
 
 
 class _Type(msgspec.Struct, gc=False):
@@ -205,7 +205,7 @@ class OpenAIRealtimeCodec:
         """
         if isinstance(command, AppendAudio):
             if event_id is None:
-                return self.encode_audio(command.audio)
+                return self.encode_audio(command.audio).decode()
             audio = b2a_base64(command.audio, newline=False).decode("ascii")
             body: dict[str, Any] = {"type": "input_audio_buffer.append", "audio": audio}
         else:
@@ -214,9 +214,9 @@ class OpenAIRealtimeCodec:
             body["event_id"] = event_id
         return msgspec.json.encode(body).decode()
 
-    def encode_audio(self, audio: bytes) -> str:
-        """``encode(AppendAudio(audio))`` without the value in between."""
-        return _APPEND + b2a_base64(audio, newline=False).decode("ascii") + '"}'
+    def encode_audio(self, audio: bytes) -> bytes:
+        """``encode(AppendAudio(audio))`` in UTF-8, without the value in between."""
+        return _APPEND + b2a_base64(audio, newline=False) + b'"}'
 
     def _body(self, command: ModelCommand) -> dict[str, Any]:
         match command:

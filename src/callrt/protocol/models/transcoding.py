@@ -41,7 +41,7 @@ class Dialect(Protocol):
 
     def encode(self, command: ModelCommand, *, event_id: str | None = None) -> str: ...
 
-    def encode_audio(self, audio: bytes) -> str: ...
+    def encode_audio(self, audio: bytes) -> bytes: ...
 
 
 def codec_for(audio_format: AudioFormat, dialect: Callable[[], Dialect]) -> Dialect:
@@ -78,8 +78,8 @@ class Transcoder:
             command = AddSpeech(_whole(command.audio), command.item_id)
         return self._dialect.encode(command, event_id=event_id)
 
-    def encode_audio(self, audio: bytes) -> str:
-        """``encode(AppendAudio(audio))``, fifty times a second."""
+    def encode_audio(self, audio: bytes) -> bytes:
+        """``encode(AppendAudio(audio))`` in UTF-8, fifty times a second."""
         return self._dialect.encode_audio(self._to_model(audio))
 
     def _to_model(self, mulaw: bytes) -> bytes:

@@ -17,7 +17,7 @@ import trio
 
 from callrt.testing.model_server import MODEL_LIMITS, Admission, EmulatedModel
 from callrt.wire.limits import CLIENT_LIMITS
-from callrt.wire.transport import Sink, Transport, TransportStatistics, deliver
+from callrt.wire.transport import Glance, Sink, Transport, TransportStatistics, deliver
 from callrt.wire.websocket import ConnectFailed, accept, connect_over
 
 _AT_ONCE = struct.pack("ii", 1, 0)
@@ -55,8 +55,8 @@ class RawEnd:
     async def receive(self) -> str | bytes:
         return await self._transport.receive()
 
-    async def deliver(self, sink: Sink) -> None:
-        await deliver(self._transport, sink)
+    async def deliver(self, sink: Sink, glance: Glance | None = None) -> None:
+        await deliver(self._transport, sink, glance)
 
     def receive_nowait(self) -> str | bytes:
         return self._transport.receive_nowait()
