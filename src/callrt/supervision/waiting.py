@@ -50,11 +50,6 @@ class Bell:
             trio.lowlevel.reschedule(self._waiter)
             self._waiter = None
 
-    @property
-    def rung(self) -> bool:
-        """Nobody has taken notice of it yet."""
-        return self._rung
-
     def hush(self) -> None:
         """Forget what was rung until now. No checkpoint."""
         self._rung = False
