@@ -49,9 +49,9 @@ async def test_write_behind_is_committed_within_its_time_in_one_transaction(
     async with running(store, hooks=witness.hooks()) as journal:
         for turn in range(5):
             assert journal.append_nowait("CA1", said(f"{turn}"))
-            await trio.sleep(0.02)
+            await trio.sleep(0.015)
         assert texts(store) == []
-        await trio.sleep(0.06)
+        await trio.sleep(0.04)
         assert texts(store) == ["0", "1", "2", "3", "4"]
         assert witness.commits == [5]
 

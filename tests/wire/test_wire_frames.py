@@ -8,6 +8,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wire_helpers import message_of
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 
 from callrt.wire.direct_frames import (
@@ -16,7 +17,6 @@ from callrt.wire.direct_frames import (
     CONTINUED,
     PING,
     TEXT,
-    Control,
     FrameReader,
     FrameWriter,
     ProtocolViolation,
@@ -28,12 +28,12 @@ from callrt.wire.direct_frames import (
 LIMIT = 70_000
 
 
-def read_all(reader: FrameReader, pieces: list[bytes]) -> list[str | bytes | Control]:
-    out: list[str | bytes | Control] = []
+def read_all(reader: FrameReader, pieces: list[bytes]) -> list[str | bytes | tuple[int, bytes]]:
+    out: list[str | bytes | tuple[int, bytes]] = []
     for piece in pieces:
         reader.feed(piece)
-        while (message := reader.next()) is not None:
-            out.append(message)
+        while (found := reader.next()) is not None:
+            out.append(message_of(found))
     return out
 
 
@@ -120,14 +120,15 @@ def our_verdict(pieces: list[bytes]) -> tuple[list[object], bool]:
     try:
         for piece in pieces:
             reader.feed(piece)
-            while (message := reader.next()) is not None:
-                if not isinstance(message, Control):
+            while (found := reader.next()) is not None:
+                message = message_of(found)
+                if not isinstance(message, tuple):
                     out.append(message)
                     continue
-                if message.opcode == CLOSE:
-                    parse_close(message.payload)
-                out.append(message.opcode)
-                if message.opcode == CLOSE:
+                if message[0] == CLOSE:
+                    parse_close(message[1])
+                out.append(message[0])
+                if message[0] == CLOSE:
                     return out, False
     except ProtocolViolation:
         return out, True
@@ -168,7 +169,7 @@ def test_a_violation_is_named_as_early_as_it_is_known(data, code):
     reader = FrameReader(masked=False, message_bytes=70_000)
     reader.feed(data)
     with pytest.raises(ProtocolViolation) as caught:
-        list(iter(reader.next, None))
+        [message_of(found) for found in iter(reader.next, None)]
     assert caught.value.code == code
 
 
@@ -185,7 +186,7 @@ def test_empty_fragments_without_end_cost_no_memory():
         reader.feed(frame)
         assert reader.next() is None
     reader.feed(b"\x80\x01b")
-    assert reader.next() == "ab"
+    assert reader.next() == (TEXT, b"ab")
     assert CONTINUED == 0
     assert PING == 9
 

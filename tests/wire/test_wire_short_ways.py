@@ -7,14 +7,13 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_helpers import raw_pair, socket_pair
+from wire_helpers import message_of, raw_pair, socket_pair
 
 from callrt.wire import direct_hub
 from callrt.wire.direct_frames import (
     BINARY,
     PING,
     TEXT,
-    Control,
     FrameReader,
     FrameWriter,
     ProtocolViolation,
@@ -32,19 +31,19 @@ _PAYLOADS = st.one_of(
 )
 
 
-def heard(reader: FrameReader, data: bytes) -> list[str | bytes | Control | int]:
+def heard(reader: FrameReader, data: bytes) -> list[str | bytes | tuple[int, bytes] | int]:
     """Everything that these bytes bring, and the code of a violation."""
-    got: list[str | bytes | Control | int] = []
+    got: list[str | bytes | tuple[int, bytes] | int] = []
     reader.feed(data)
     try:
-        while (message := reader.next()) is not None:
-            got.append(message)
+        while (found := reader.next()) is not None:
+            got.append(message_of(found))
     except ProtocolViolation as violation:
         got.append(violation.code)
     return got
 
 
-def heard_shortly(reader: FrameReader, data: bytes) -> list[str | bytes | Control | int]:
+def heard_shortly(reader: FrameReader, data: bytes) -> list[str | bytes | tuple[int, bytes] | int]:
     payload = reader.whole(data)
     if payload is None:
         return heard(reader, data)

@@ -13,6 +13,7 @@ import trio.socket
 import trio.testing
 
 from callrt.wire.direct import DirectTransport
+from callrt.wire.direct_frames import as_text
 from callrt.wire.limits import SocketLimits
 from callrt.wire.websocket import OpenTransport, accept, connect_over
 
@@ -156,3 +157,11 @@ async def raw_pair(limits: SocketLimits | None = None) -> AsyncIterator[tuple[Op
             client = await connect_over(nursery, left, "there", limits=limits or SocketLimits())
         yield client, peer
         nursery.cancel_scope.cancel()
+
+
+def message_of(found: tuple[int, bytes]) -> str | bytes | tuple[int, bytes]:
+    """What a frame reader has found, as a reader of messages sees it: text, bytes, or a control frame as it is."""
+    opcode, payload = found
+    if opcode == TEXT:
+        return as_text(payload)
+    return payload if opcode == BINARY else found

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 0.025
 """The playback actor leaves a tick to the caller's next frame for so long: one comes each 20 ms, mostly."""
 
-PROGRESS_SECONDS = 0.25
-"""Between two looks at what has been heard, where no mark asks for one: as fresh as the journal is."""
+PROGRESS_SECONDS, PROGRESS_SECONDS_MAX = 0.35, 0.5
+"""Between two looks at what has been heard: one word of speech. With the first mark after so long, or without one."""
 
 
 @attrs.define(eq=False)
@@ -50,6 +50,8 @@ class Voice:
     crash: Exception | None = None
     """Of a tick in another actor's step: the playback actor raises it."""
     _progress_at: float = -math.inf
+    _unrecorded: bool = False
+    """A mark has come since: a look is due in time."""
 
     # -- what there is to say --------------------------------------------------------------------------
 
@@ -113,7 +115,10 @@ class Voice:
         now = trio.current_time()
         outcome = self.mouth.on_mark(name, now)
         self._pump(now)
-        self._progress(now)
+        if outcome.completed or now >= self._progress_at + PROGRESS_SECONDS:
+            self._progress(now)
+        else:
+            self._unrecorded = True
         if outcome.completed or outcome.lines:
             self.wake()
         else:
@@ -151,21 +156,24 @@ class Voice:
         now = trio.current_time()
         if self.line.doubtful(now):
             return math.inf  # whoever ends the doubt wakes us
-        streaming = self.line.stream is not None
-        if streaming and self.comfort.due(self._sound_until(now)) <= now:
+        waiting = self.comfort.known_at is not None and self.line.stream is not None
+        if waiting and self.comfort.due(self._sound_until(now)) <= now:
             self.comfort.spoke()
             self._dead_air(now)
             self.say_line("one_moment")
         self._pump(now)
-        if now >= self._progress_at + PROGRESS_SECONDS:
+        if now >= self._progress_at + PROGRESS_SECONDS_MAX:
             self._progress(now)
-        if self._spoke and self.mouth.unheard_ms(now) == 0:
+        end = self._sound_until(now)
+        # While there is a sound to come there is something unheard.
+        if self._spoke and end <= now and self.mouth.unheard_ms(now) == 0:
             self._spoke = False
             self.line.played_out()
         due = self.mouth.next_wakeup(now)
-        end = self.mouth.audio_end(now)
-        if streaming:
-            due = min(due, max(now, self.comfort.due(self._sound_until(now))))
+        if self._unrecorded:
+            due = min(due, self._progress_at + PROGRESS_SECONDS_MAX)
+        if waiting:
+            due = min(due, max(now, self.comfort.due(end)))
         if self._spoke and end > now:
             due = min(due, end + 0.001)
         elif self._spoke:
@@ -175,6 +183,8 @@ class Voice:
     def _wake_if_due(self, now: float) -> None:
         """Most messages change nothing about when the next tick is due."""
         due = self.mouth.next_wakeup(now)
+        if self._unrecorded:
+            due = min(due, self._progress_at + PROGRESS_SECONDS_MAX)
         if due < self.armed:
             self.armed = due
             self.line.voice_wake.expect_by(due + GRACE_SECONDS)
@@ -264,8 +274,9 @@ class Voice:
         self._progress(trio.current_time())
 
     def _progress(self, now: float) -> None:
-        """What has been heard by now, into the call's records; once per new word, not once per mark."""
+        """What has been heard by now, into the call's records; once per new word."""
         self._progress_at = now
+        self._unrecorded = False
         for item in self.mouth.progress(now):
             if item.cut or item.heard_ms <= 0:
                 continue

@@ -18,15 +18,18 @@ from urllib.parse import quote, unquote
 from callrt.journal.errors import StoreFailed
 from callrt.journal.lease import Lease
 from callrt.journal.presence import Presence
+from callrt.journal.sqlite_rows import read_heads, write_heads, write_rows
 from callrt.journal.store import (
+    Append,
     Beat,
+    Claim,
     Forget,
-    Head,
     Outcome,
     Peer,
     Placed,
     Reading,
     Row,
+    Seize,
     Touch,
     Write,
     place,
@@ -266,7 +269,10 @@ class SqliteStore:
 
 
 def _write_all(connection: sqlite3.Connection, writes: Sequence[Write]) -> list[Outcome]:
-    heads: dict[str, Head] = {}
+    heads = read_heads(
+        connection,
+        list(dict.fromkeys(write.call_sid for write in writes if isinstance(write, Append | Claim | Seize))),
+    )
     rows: list[Row] = []
     outcomes: list[Outcome] = []
     touched = False
@@ -284,34 +290,12 @@ def _write_all(connection: sqlite3.Connection, writes: Sequence[Write]) -> list[
             forgets.append((len(outcomes), write))
             outcomes.append(Placed(0))
             continue
-        head = heads.get(write.call_sid)
-        if head is None:
-            head = _head(connection, write.call_sid)
-        head, row, outcome = place(head, write)
-        heads[write.call_sid] = head
+        heads[write.call_sid], row, outcome = place(heads[write.call_sid], write)
         outcomes.append(outcome)
         if row is not None:
             rows.append(row)
-    connection.executemany(
-        "INSERT INTO entries (call_sid, number, at, kind, sealed) VALUES (?, ?, ?, ?, ?)",
-        [(row.call_sid, row.number, row.at, row.kind, row.sealed) for row in rows],
-    )
-    connection.executemany(
-        "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                call_sid,
-                head.last_number,
-                head.first_at,
-                head.ended,
-                head.lease.epoch,
-                head.lease.generation,
-                head.lease.stream_sid,
-            )
-            for call_sid, head in heads.items()
-            if head.last_number
-        ],
-    )
+    write_rows(connection, rows)
+    write_heads(connection, heads)
     for index, forget in forgets:  # last: a call goes with all that is written of it
         outcomes[index] = Placed(_forget(connection, forget))
     if touched:
@@ -336,20 +320,6 @@ def _forget(connection: sqlite3.Connection, forget: Forget) -> int:
     connection.executemany("DELETE FROM entries WHERE call_sid = ?", old)
     connection.executemany("DELETE FROM calls WHERE call_sid = ?", old)
     return len(old)
-
-
-def _head(connection: sqlite3.Connection, call_sid: str) -> Head:
-    row = connection.execute(
-        "SELECT last_number, first_at, ended, lease_epoch, lease_generation, lease_stream_sid"
-        " FROM calls WHERE call_sid = ?",
-        (call_sid,),
-    ).fetchone()
-    if row is None:
-        # Normally 0. Entries without their head are what a repaired file may hold: go on behind them.
-        newest = "SELECT coalesce(max(number), 0) FROM entries WHERE call_sid = ?"
-        return Head(last_number=int(connection.execute(newest, (call_sid,)).fetchone()[0]))
-    last_number, first_at, ended, epoch, generation, stream_sid = row
-    return Head(last_number, first_at, bool(ended), Lease(epoch, generation, stream_sid))
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class JournalLimits:
-    flush_seconds: float = 0.15
+    flush_seconds: float = 0.1
     """The longest a write-behind entry waits. A kill -9 may cost 250 ms: the rest is for a busy machine."""
     commit_timeout: float = 2.0
     """The longest somebody waits for a must-commit: a caller notices more than that."""

@@ -115,10 +115,14 @@ class Ledger(Generic[V]):
 
     def acknowledge(self, mark: str, now: float) -> list[Chunk[V]]:
         """The chunks that an echo settles, oldest first; empty if no such mark is outstanding."""
-        count = next((n for n, chunk in enumerate(self.chunks, 1) if chunk.mark == mark), 0)
-        if not count:
-            return []
-        played = [self._settle() for _ in range(count)]
+        chunks = self.chunks
+        if chunks and chunks[0].mark == mark:  # marks come back in order
+            played = [self._settle()]
+        else:
+            count = next((n for n, chunk in enumerate(chunks, 1) if chunk.mark == mark), 0)
+            if not count:
+                return []
+            played = [self._settle() for _ in range(count)]
         self._delays.append(max(0.0, now - played[-1].due))
         self.delay = min(max(self._delays), self._delay_max)
         self.echoed = True

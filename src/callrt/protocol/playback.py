@@ -228,6 +228,16 @@ class Mouth:
 
     def on_mark(self, name: str, now: float) -> MarkOutcome:
         """An echo. Late, duplicate, reordered and foreign ones change nothing."""
+        played = self._ledger.acknowledge(name, now)
+        if not played:
+            return self._why_not(name)
+        for chunk in played:
+            chunk.voice.settle(chunk.end)
+        completed, lines = self._retire()
+        return MarkOutcome("played", completed, lines)
+
+    def _why_not(self, name: str) -> MarkOutcome:
+        """What an echo is that settles nothing: no chunk in flight has such a mark."""
         mark = Mark.parse(name)
         if mark is None or mark.generation > self.generation:
             return MarkOutcome("unknown")
@@ -235,13 +245,7 @@ class Mouth:
             return MarkOutcome("stale")
         if mark.epoch != self.epoch:
             return MarkOutcome("flushed" if mark.epoch < self.epoch else "unknown")
-        played = self._ledger.acknowledge(name, now)
-        if not played:
-            return MarkOutcome("stale")
-        for chunk in played:
-            chunk.voice.settle(chunk.end)
-        completed, lines = self._retire()
-        return MarkOutcome("played", completed, lines)
+        return MarkOutcome("stale")
 
     def flush(self, now: float) -> Flush:
         """Barge-in: all that is unplayed is dropped, and the items are dead: later audio of them is refused.

@@ -16,9 +16,7 @@ from collections import deque
 import attrs
 
 from callrt.protocol.alignment import Sound, Word, heard_until, units_spoken, words_of
-from callrt.protocol.attention import is_loud
-
-FRAME_BYTES = 160
+from callrt.protocol.attention import loud_frames
 
 DEFAULT_MS_PER_UNIT = 26.0
 """Milliseconds of voice for half a letter: brisk speech. Too short would claim too much as heard."""
@@ -72,8 +70,7 @@ class Utterance:
 
     def audio(self, ms: int, audio: bytes = b"") -> None:
         """``ms`` more have been received; ``audio`` (mu-law) tells speech from pauses, without it all is speech."""
-        voiced = [is_loud(audio[at : at + FRAME_BYTES]) for at in range(0, len(audio), FRAME_BYTES)]
-        self._sound.add(ms, voiced if audio else None)
+        self._sound.add(ms, loud_frames(audio) if audio else None)
 
     def spoken_ms(self, ms: int) -> int:
         """Of the first ``ms`` of audio, what is not a pause. A voice too soft to tell speaks all the time."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 
-THRESHOLDS = (5_000, 10, 10)
+THRESHOLDS = (1_000, 10, 50)
 """Objects made and not let go until a small collection; small ones until a middle one; middle ones until a full one."""
 
 

@@ -1,15 +1,13 @@
 """WebSocket frames (RFC 6455, section 5) without a socket: bytes in, whole messages out, and back.
 
-Whole-number arithmetic masks a frame: one exclusive-or over all its bytes. Text is checked to be UTF-8 when
-its message is whole.
+Whole-number arithmetic masks a frame: one exclusive-or over all its bytes. Whether a whole text is UTF-8 is for its
+reader to ask (:func:`as_text`), who may know it already.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-
-import attrs
 
 CONTINUED, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -33,14 +31,6 @@ class ProtocolViolation(Exception):
         super().__init__(reason)
         self.code = code
         self.reason = reason
-
-
-@attrs.frozen
-class Control:
-    """A close, ping or pong."""
-
-    opcode: int
-    payload: bytes
 
 
 class FrameReader:
@@ -115,8 +105,9 @@ class FrameReader:
         pattern = _int(data[4:8], "little") * _ONES[words]
         return (_int(data[8:], "little") ^ pattern).to_bytes(words << 2, "little")[:size]
 
-    def next(self) -> str | bytes | Control | None:
-        """The next message or control frame; None: more bytes are needed. Raises :class:`ProtocolViolation`."""
+    def next(self) -> tuple[int, bytes] | None:
+        """Opcode and payload of the next message or control frame; None: more bytes are needed. Raises
+        :class:`ProtocolViolation`."""
         buffer, limit = self.rest, self._limit
         at = self._at
         # Several messages in one read: each as in whole().
@@ -132,7 +123,7 @@ class FrameReader:
                     self._at = 0
                 else:
                     self._at = end
-                return as_text(payload)
+                return TEXT, payload
         while True:
             at = self._at
             left = len(buffer) - at
@@ -178,7 +169,7 @@ class FrameReader:
             else:
                 self._at = end
             if first == 0x81:
-                return as_text(payload)
+                return TEXT, payload
             message = self._collect(first, payload)
             if message is not None:
                 return message
@@ -200,10 +191,10 @@ class FrameReader:
         elif self._kind:
             raise ProtocolViolation(1002, "message within a message")
 
-    def _collect(self, first: int, payload: bytes) -> str | bytes | Control | None:
+    def _collect(self, first: int, payload: bytes) -> tuple[int, bytes] | None:
         opcode = first & 0x0F
         if opcode >= CLOSE:
-            return Control(opcode, payload)
+            return opcode, payload
         if opcode != CONTINUED:
             self._kind = opcode
         self._fragments.append(payload)
@@ -216,7 +207,7 @@ class FrameReader:
         kind, self._kind = self._kind, CONTINUED
         self._fragments.clear()
         self._size = 0
-        return as_text(whole) if kind == TEXT else whole
+        return kind, whole
 
     def _wait(self, need: int) -> None:
         rest = self.rest[self._at :]

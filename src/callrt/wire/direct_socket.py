@@ -22,7 +22,6 @@ from callrt.wire.direct_frames import (
     PING,
     PONG,
     TEXT,
-    Control,
     FrameReader,
     FrameWriter,
     ProtocolViolation,
@@ -147,24 +146,26 @@ class DirectSocket:
             if self._socket is None or self._lingers:
                 return
             try:
-                message = reader.next()
-                if type(message) is Control:
-                    self._control(message)
-                    continue
+                found = reader.next()
+                if found is None:
+                    return
+                opcode, payload = found
+                if opcode >= CLOSE:
+                    self._control(opcode, payload)
+                elif self._end is not None:
+                    pass  # said after the end: nobody listens
+                elif self._sink is not None and opcode == TEXT:
+                    self._take(payload)
+                elif self._sink is not None:
+                    self._pour(payload)
+                else:
+                    if inbox is _NOTHING:
+                        inbox = self._inbox = deque()
+                    inbox.append(as_text(payload) if opcode == TEXT else payload)
+                    self._readers.unpark_all()
             except ProtocolViolation as violation:
                 self._violated(violation)
                 return
-            if message is None:
-                return
-            if self._end is not None:
-                continue  # said after the end: nobody listens
-            if self._sink is None:
-                if inbox is _NOTHING:
-                    inbox = self._inbox = deque()
-                inbox.append(message)  # type: ignore[arg-type]  # not a Control
-                self._readers.unpark_all()
-            else:
-                self._pour(message)  # type: ignore[arg-type]
         if reader.rest and self._hub is not None:
             self._hub.again(self)
 
@@ -196,13 +197,13 @@ class DirectSocket:
         if self._reader.rest and self._hub is not None:
             self._hub.again(self)
 
-    def _control(self, message: Control) -> None:
-        if message.opcode == PING:
-            self._pong(message.payload)
-        elif message.opcode == PONG:
-            self._pings.ponged(message.payload)
+    def _control(self, opcode: int, payload: bytes) -> None:
+        if opcode == PING:
+            self._pong(payload)
+        elif opcode == PONG:
+            self._pings.ponged(payload)
         else:
-            code, reason = parse_close(message.payload)
+            code, reason = parse_close(payload)
             if self._end is None:
                 self._end = End(code, reason, by_peer=True)
                 self._say_close(None if code == 1005 else code, "")
