@@ -50,6 +50,7 @@ class DirectSocket:
 
     def __init__(self, limits: SocketLimits, *, server: bool, tls: TlsStream | None) -> None:
         self._limits = limits
+        self._server = server
         self._tls = tls
         self._reader = FrameReader(masked=server, message_bytes=limits.message_bytes)
         self._writer = FrameWriter(masked=not server)
@@ -345,7 +346,8 @@ class DirectSocket:
             self._unwatch()
         elif self._hub is None:
             self._hub = current_hub()
-            self._hub.add(fd, self, events)
+            # What a model says may be that the caller has begun to speak: it goes before everybody's frames.
+            self._hub.add(fd, self, events, urgent=not self._server)
         else:
             self._hub.watch(fd, events)
         self._events = events
