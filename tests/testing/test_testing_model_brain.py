@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from testing_model_helpers import BOOKED, GREETING, SLOT, script, utterance
 
@@ -209,6 +209,7 @@ def test_echo_tells_how_long_the_caller_spoke() -> None:
 
 
 @settings(deadline=None, max_examples=40)
+@example(["."], "espeak", "audio/pcm")  # a voice that has nothing to say
 @given(
     st.lists(st.text("abcdefg,.-'", min_size=1, max_size=8), min_size=1, max_size=10),
     st.sampled_from(["beeps", "espeak", "word by word"]),

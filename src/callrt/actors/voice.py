@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 0.025
 """The playback actor leaves a tick to the caller's next frame for so long: one comes each 20 ms, mostly."""
 
-PROGRESS_SECONDS, PROGRESS_SECONDS_MAX = 0.35, 0.5
-"""Between two looks at what has been heard: one word of speech. With the first mark after so long, or without one."""
+PROGRESS_SECONDS = 0.25
+"""Between two looks at what has been heard, where no mark asks for one: as fresh as the journal is."""
 
 
 @attrs.define(eq=False)
@@ -50,8 +50,6 @@ class Voice:
     crash: Exception | None = None
     """Of a tick in another actor's step: the playback actor raises it."""
     _progress_at: float = -math.inf
-    _unrecorded: bool = False
-    """A mark has come since: a look is due in time."""
 
     # -- what there is to say --------------------------------------------------------------------------
 
@@ -115,10 +113,7 @@ class Voice:
         now = trio.current_time()
         outcome = self.mouth.on_mark(name, now)
         self._pump(now)
-        if outcome.completed or now >= self._progress_at + PROGRESS_SECONDS:
-            self._progress(now)
-        else:
-            self._unrecorded = True
+        self._progress(now)
         if outcome.completed or outcome.lines:
             self.wake()
         else:
@@ -162,7 +157,7 @@ class Voice:
             self._dead_air(now)
             self.say_line("one_moment")
         self._pump(now)
-        if now >= self._progress_at + PROGRESS_SECONDS_MAX:
+        if now >= self._progress_at + PROGRESS_SECONDS:
             self._progress(now)
         end = self._sound_until(now)
         # While there is a sound to come there is something unheard.
@@ -170,8 +165,6 @@ class Voice:
             self._spoke = False
             self.line.played_out()
         due = self.mouth.next_wakeup(now)
-        if self._unrecorded:
-            due = min(due, self._progress_at + PROGRESS_SECONDS_MAX)
         if waiting:
             due = min(due, max(now, self.comfort.due(end)))
         if self._spoke and end > now:
@@ -183,8 +176,6 @@ class Voice:
     def _wake_if_due(self, now: float) -> None:
         """Most messages change nothing about when the next tick is due."""
         due = self.mouth.next_wakeup(now)
-        if self._unrecorded:
-            due = min(due, self._progress_at + PROGRESS_SECONDS_MAX)
         if due < self.armed:
             self.armed = due
             self.line.voice_wake.expect_by(due + GRACE_SECONDS)
@@ -274,9 +265,8 @@ class Voice:
         self._progress(trio.current_time())
 
     def _progress(self, now: float) -> None:
-        """What has been heard by now, into the call's records; once per new word."""
+        """What has been heard by now, into the call's records; once per new word, not once per mark."""
         self._progress_at = now
-        self._unrecorded = False
         for item in self.mouth.progress(now):
             if item.cut or item.heard_ms <= 0:
                 continue

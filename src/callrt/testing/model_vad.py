@@ -69,7 +69,7 @@ def to_samples(data: bytes, form: str) -> Samples:
 
 def from_mulaw(data: bytes, form: str) -> bytes:
     """``data`` (mu-law, 8 kHz) in ``form``; milliseconds stay where they are."""
-    if form == "audio/pcmu":
+    if form == "audio/pcmu" or not data:
         return data
     samples = decode_mulaw(data)
     if form == "audio/pcma":
