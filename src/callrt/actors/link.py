@@ -121,7 +121,7 @@ class ModelLink:
     def perform(self, effects: Sequence[fx.Effect]) -> None:
         for effect in effects:
             self._one(effect)
-        # Only forward in time: each message of the model's moves it back, and who wakes too early looks again.
+        # Only to an earlier time: each message of the model's makes it later, and who wakes too early looks again.
         deadline = self.deadline
         if deadline < self.scope.deadline:
             self.scope.deadline = deadline

@@ -92,12 +92,12 @@ class DirectTransport(DirectSocket):
         ``glance`` is asked before a text message is even looked through for UTF-8. Raises :class:`TransportClosed`, and
         whatever the two raise. One at a time, and no :meth:`receive` beside it. If cancelled: no message is lost.
         """
-        sink = glancing(sink, glance)
         await trio.lowlevel.checkpoint()
         self._raise_if_ours()
+        either = glancing(sink, glance)
         while self._inbox:
             self._received += 1
-            if not sink(self._inbox.popleft()):
+            if not either(self._inbox.popleft()):
                 return
             self._raise_if_ours()
         self._sink, self._glance, self._sink_done, self._sink_error = sink, glance, False, None
