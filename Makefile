@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test crash lint format bench bench-peers bench-check bench-frame bench-transcoding bench-memory bench-supervision mutants conformance clean help sim chaos soak alerts dashboard
+.PHONY: demo compiled test crash lint format bench bench-peers bench-check bench-frame bench-transcoding bench-memory bench-supervision mutants conformance clean help sim chaos soak alerts dashboard
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -16,6 +16,9 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+compiled: $(STAMP) ## compile anew what every frame goes through, after a change to it (a minute)
+	@$(BIN)/python scripts/compile.py
+
 demo: $(STAMP) ## one whole phone call over loopback, broken and rescued; writes demo-out/
 	@$(BIN)/callrt demo --out demo-out
 
@@ -25,9 +28,11 @@ lint: $(STAMP) ## style, types and the layers' law
 	@echo "callrt: mypy --strict"; $(BIN)/mypy
 	@echo "callrt: layers"; $(BIN)/pytest -q tests/test_layers.py
 
-test: lint ## lint, then every test, on two cores
+test: lint ## lint, then every test; those of what can be compiled both ways
 	@echo "callrt: tests"
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@echo "callrt: what can be compiled, as plain Python"
+	@CALLRT_COMPILED=0 $(BIN)/pytest -n 3 --dist loadfile tests/wire tests/protocol tests/actors
 
 crash: $(STAMP) ## kill -9 at 200 instants of a call, with real processes
 	@echo "callrt: 200 calls, each killed at another instant"

@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "callrt"
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "compiled": set(),
     "protocol": set(),
     "supervision": set(),
     "wire": {"protocol"},
@@ -28,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
 }  # fmt: skip
 ALLOWED["testing"] = {*ALLOWED, "testing"}
 ALLOWED["cli"] = {*ALLOWED, "testing"}
-ALLOWED["__init__"] = {"agents"}
+ALLOWED["__init__"] = {"agents", "compiled"}
 ALLOWED["__main__"] = {"cli"}
 
 PURE_LIBRARIES = {"attrs", "numpy", "msgspec", "callrt"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# Before all others: it decides which of them are found as machine code.
+from callrt import compiled as compiled
 from callrt.agents import CallContext, Tool, ToolError, ToolFailed, load_tools, tool
 
 __all__ = ["CallContext", "Tool", "ToolError", "ToolFailed", "__version__", "load_tools", "tool"]

@@ -2,60 +2,55 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 import trio
 from actors_scenes import ANSWER, GREETING, HOURS, play, saying
 
-from callrt.actors.voice import Voice
 from callrt.actors.wake import Wake
 
 
 async def test_speech_is_paced_by_the_callers_frames(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
 ) -> None:
-    beats: list[float] = []
-    ticks: list[float] = []
-    beat, tick = Voice.beat, Voice.tick
+    beats: Counter[Wake] = Counter()
+    waits: Counter[Wake] = Counter()
+    expect, wait = Wake.expect, Wake.wait
 
-    def counted_beat(self: Voice) -> None:
-        beats.append(trio.current_time())
-        beat(self)
+    def counted_expect(self: Wake, deadline: float) -> None:
+        beats[self] += 1
+        expect(self, deadline)
 
-    def counted_tick(self: Voice) -> float:
-        ticks.append(trio.current_time())
-        return tick(self)
+    async def counted_wait(self: Wake, deadline: float | None = None) -> None:
+        waits[self] += 1
+        await wait(self, deadline)
 
-    monkeypatch.setattr(Voice, "beat", counted_beat)
-    monkeypatch.setattr(Voice, "tick", counted_tick)
+    monkeypatch.setattr(Wake, "expect", counted_expect)
+    monkeypatch.setattr(Wake, "wait", counted_wait)
     scene = await play()
     assert scene.agent_words() == f"{GREETING} {ANSWER}"
     assert scene.twice() == scene.unheard() == 0
     # The playback actor itself has woken for beginnings and ends, not for each chunk.
-    assert len(beats) > 3 * (len(ticks) - len(beats))
+    [(voice_wake, on_frames)] = beats.items()
+    assert on_frames > 3 * waits[voice_wake] > 0
 
 
 async def test_a_crash_in_a_tick_on_a_frame_fells_playback_and_the_call_goes_on(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
 ) -> None:
     crashed: list[float] = []
-    beating: list[bool] = []
-    beat, tick = Voice.beat, Voice.tick
+    expect = Wake.expect
 
-    def in_a_beat(self: Voice) -> None:
-        beating.append(True)
-        beat(self)
-        beating.clear()
-
-    def crash(self: Voice) -> float:
-        if beating and not crashed and trio.current_time() > 2.0:
+    def crash(self: Wake, deadline: float) -> None:
+        """Called in a tick on a frame only."""
+        if not crashed and trio.current_time() > 2.0:
             crashed.append(trio.current_time())
             raise LookupError("a bug of ours")
-        return tick(self)
+        expect(self, deadline)
 
-    monkeypatch.setattr(Voice, "beat", in_a_beat)
-    monkeypatch.setattr(Voice, "tick", crash)
+    monkeypatch.setattr(Wake, "expect", crash)
     scene = await play(caller=saying(HOURS, silence=6.0))
     assert crashed
     assert [restart.actor for restart in scene.state.restarts] == ["playback"]

@@ -8,6 +8,7 @@ from importlib import import_module
 
 import pytest
 
+from callrt import compiled
 from callrt.cli import main as cli
 from callrt.errors import CallrtError, ConfigError
 
@@ -30,7 +31,9 @@ def test_help_lists_every_verb_and_a_way_to_begin(capsys: pytest.CaptureFixture[
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("callrt 0.")
+    out = capsys.readouterr().out
+    assert out.startswith("callrt 0.")
+    assert out.strip().endswith(compiled.REASON + ")" if compiled.REASON else "compiled")
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ class Desk:
     ) -> None:
         """Returns when the stream is over. If cancelled: the stream is dead; the call is not."""
         now = trio.current_time()
-        stream = Stream(started.stream_id, generation, transport, codec, now, now)
+        stream = Stream(started.stream_id, generation, transport, codec, now)
         try:
             call = self._calls.get(call_sid)
             if call is None or not call.live:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from callrt.actors.carrier import hear
+from callrt.actors.hearing import Hearing
 from callrt.actors.line import Line
 from callrt.policy import facts, limits
 from callrt.protocol.handover import summary, transcript_text
@@ -42,8 +42,10 @@ async def _listen(line: Line, scope: trio.CancelScope) -> None:
     """Marks and a hang-up still come while the last words are spoken."""
     stream = line.stream
     try:
-        while stream is not None and line.stream is stream:
-            hear(line, stream, await stream.transport.receive())
+        if stream is not None:
+            hearing = Hearing(line, stream)
+            while hearing.sink(await stream.transport.receive()):
+                pass
     except TransportClosed:
         if line.stream is stream and stream is not None:
             line.voice.detach(stream.last_media_at)

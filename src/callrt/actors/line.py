@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 import trio
@@ -37,24 +37,26 @@ from callrt.protocol.turn import Turn
 from callrt.protocol.uplink import BYTES_PER_MS, Uplink
 from callrt.wire.transport import Transport, sender
 
+if TYPE_CHECKING:
+    from callrt.actors.link import ModelLink
 
-@attrs.define(eq=False)
+
 class Stream:
     """One carrier stream, from its start message to its end."""
 
-    stream_sid: str
-    generation: int
-    transport: Transport
-    codec: CarrierCodec
-    attached_at: float
-    last_media_at: float
-    over: trio.Event = attrs.field(factory=trio.Event)
-    stopped: bool = False
-    send: Callable[[Sequence[str]], bool] = attrs.field(init=False)
-    """Several messages, in one write if possible; False: not all were taken."""
-
-    def __attrs_post_init__(self) -> None:
-        self.send = sender(self.transport)
+    def __init__(
+        self, stream_sid: str, generation: int, transport: Transport, codec: CarrierCodec, attached_at: float
+    ) -> None:
+        self.stream_sid = stream_sid
+        self.generation = generation
+        self.transport = transport
+        self.codec = codec
+        self.attached_at = attached_at
+        self.last_media_at = attached_at
+        self.over = trio.Event()
+        self.stopped = False
+        self.send: Callable[[Sequence[str]], bool] = sender(transport)
+        """Several messages, in one write if possible; False: not all were taken."""
 
 
 @attrs.frozen
@@ -96,98 +98,75 @@ class Leave:
 Notice = Lost | Wish | CallerActive | Fenced | Doubt | Leave
 
 
-class LinkPort(Protocol):
-    """The model's side of the line while a session is up; ``actors/link.py`` implements it. No method has a
-    checkpoint or raises: what goes wrong inside fells the model actor, not its caller."""
-
-    live: bool
-    """The session takes the caller's audio."""
-
-    def append(self, audio: bytes, now: float) -> None: ...
-
-    def probe(self) -> None: ...
-
-    def digit(self, digit: str) -> None: ...
-
-    def filler(self, text: str) -> None: ...
-
-    def played_out(self) -> None: ...
-
-    def tool_output(self, call_id: str, output: str, *, reply: bool) -> None: ...
+TURNS_HELD = 8
 
 
-@attrs.define(eq=False)
 class Line:
-    call_sid: str
-    plan: CallPlan
-    ports: CallPorts
-    log: CallLog
-    ladder: Ladder
-    voice: Voice = attrs.field(init=False)
-    tools: ToolDesk = attrs.field(init=False)
-    transcript: Transcript = attrs.field(factory=Transcript)
-    uplink: Uplink = attrs.field(init=False)
-    ear: Ear = attrs.field(factory=Ear)
-    attention: Attention = attrs.field(init=False)
-    turn: Turn = attrs.field(factory=Turn)
-    link: LinkPort | None = None
-    stream: Stream | None = None
-    stream_ready: Wake = attrs.field(factory=Wake)
-    over: trio.Event = attrs.field(factory=trio.Event)
-    """The call has no further use for a carrier: the carrier actor ends in good order."""
-    voice_wake: Wake = attrs.field(factory=Wake)
-    notices: deque[Notice] = attrs.field(factory=deque)
-    """For the director. As many as streams, wishes and freezes; "the caller spoke" stands there once."""
-    director_wake: Wake = attrs.field(factory=Wake)
-    model_lost_at: float | None = None
-    reconnect_at: float = 0.0
-    afresh: bool = False
-    """The provider choked on the history: the next session gets a summary instead."""
-    sessions: int = 0
-    heard_until: int = 0
-    """Uplink position up to which the last session had turned the caller's audio into turns."""
-    speech_from: int | None = None
-    """Uplink position at which the caller's present utterance began."""
-    renewing_from: int | None = None
-    """Uplink position from which a session that is being primed will be given the caller's audio."""
-    turn_audio: dict[str, tuple[int, int]] = attrs.field(factory=dict)
-    """Uplink ranges of turns whose words are not known yet; bounded by ``TURNS_HELD``."""
-    partial: dict[str, str] = attrs.field(factory=dict)
-    """Agent's items whose generation was cut by a loss: never complete, whatever is heard of them. With the words
-    of what had arrived, as reckoned then: the successor goes on behind exactly these."""
-    bad_input: dict[str, int] = attrs.field(factory=dict)
-    active_at: float = attrs.field(factory=trio.current_time)
-    tracks: Tracks | None = None
-    """Where both voices are recorded; None unless the operator wants it."""
-    in_doubt: bool = False
-    pauses_seen: int = 0
-    replay_ids: itertools.count[int] = attrs.field(factory=lambda: itertools.count(1))
+    """See the module's text. ``tools`` is set by whoever makes the line."""
 
-    TURNS_HELD = 8
+    tools: ToolDesk
 
-    def __attrs_post_init__(self) -> None:
-        self.pauses_seen = self.ports.pulse.check(trio.current_time())
+    __deletable__ = ("voice",)
+    """A call that has ended takes it away: see ``Call._part``."""
+
+    def __init__(self, call_sid: str, plan: CallPlan, ports: CallPorts, log: CallLog, ladder: Ladder) -> None:
+        now = trio.current_time()
+        self.call_sid = call_sid
+        self.plan = plan
+        self.ports = ports
+        self.log = log
+        self.ladder = ladder
+        self.transcript = Transcript()
         self.uplink = Uplink(keep_ms=limits.UPLINK_HELD_MS)
-        self.attention = Attention(self.plan.resilience.model_stall_seconds)
-        self.new_voice()
+        self.ear = Ear()
+        self.attention = Attention(plan.resilience.model_stall_seconds)
+        self.turn = Turn()
+        self.link: ModelLink | None = None
+        self.stream: Stream | None = None
+        self.stream_ready = Wake()
+        self.over = trio.Event()
+        """The call has no further use for a carrier: the carrier actor ends in good order."""
+        self.voice_wake = Wake()
+        self.notices: deque[Notice] = deque()
+        """For the director. As many as streams, wishes and freezes; "the caller spoke" stands there once."""
+        self.director_wake = Wake()
+        self.model_lost_at: float | None = None
+        self.reconnect_at = 0.0
+        self.afresh = False
+        """The provider choked on the history: the next session gets a summary instead."""
+        self.sessions = 0
+        self.heard_until = 0
+        """Uplink position up to which the last session had turned the caller's audio into turns."""
+        self.speech_from: int | None = None
+        """Uplink position at which the caller's present utterance began."""
+        self.renewing_from: int | None = None
+        """Uplink position from which a session that is being primed will be given the caller's audio."""
+        self.turn_audio: dict[str, tuple[int, int]] = {}
+        """Uplink ranges of turns whose words are not known yet; bounded by ``TURNS_HELD``."""
+        self.partial: dict[str, str] = {}
+        """Agent's items whose generation was cut by a loss: never complete, whatever is heard of them. With the words
+        of what had arrived, as reckoned then: the successor goes on behind exactly these."""
+        self.bad_input: dict[str, int] = {}
+        self.active_at = now
+        self.tracks: Tracks | None = None
+        """Where both voices are recorded; None unless the operator wants it."""
+        self.in_doubt = False
+        self.pauses_seen = ports.pulse.check(now)
+        self.replay_ids = itertools.count(1)
+        self.voice = self._fresh_voice()
 
-    def new_voice(self) -> None:
-        """A fresh mouth: at the beginning, and after a crash that may have left the old one inconsistent."""
+    def _fresh_voice(self) -> Voice:
         comfort = ComfortPlan(after=self.plan.resilience.comfort_after_ms / 1000)
-        self.voice = Voice(
-            self,
-            self.ports.comfort(self.plan.agent.language),
-            Mouth(),
-            comfort,
-            self.voice_wake.set,
-        )
+        lines = self.ports.comfort(self.plan.agent.language)
+        return Voice(self, lines, Mouth(), comfort, self.voice_wake.set)
 
     def renew_voice(self) -> None:
         """After a crash of playback: a new mouth on the same stream."""
         stream = self.stream
         waiting = self.voice.comfort.known_at is not None
         epoch = self.voice.mouth.epoch + 1
-        self.new_voice()
+        # The old one may be inconsistent.
+        self.voice = self._fresh_voice()
         if stream is not None:
             stream.transport.send_nowait(stream.codec.encode(ClearAudio()))
             self.voice.attach(stream.generation, epoch=epoch)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
-import attrs
 import trio
 
-from callrt.actors.line import CallerActive, Line
+from callrt.actors.line import TURNS_HELD, CallerActive, Line
 from callrt.actors.ports import ModelCodec
 from callrt.policy import facts
 from callrt.protocol.attention import Attention
@@ -31,29 +31,36 @@ PIECE = 8_000
 """Held audio is sent in pieces of one second: small enough for any message bound."""
 
 
-@attrs.define(eq=False)
 class ModelLink:
-    line: Line
-    session: ModelSession
-    transport: Transport
-    codec: ModelCodec
-    scope: trio.CancelScope
-    """Around the actor's wait for the socket; its deadline is the link's."""
-    base: int = 0
-    """Uplink position of the session's millisecond 0."""
-    look_at: float = math.inf
-    """When the actor wants to look at the session anyway."""
-    failed: fx.SessionFailed | None = None
-    crash: Exception | None = None
-    live: bool = False
-    session_id: str = ""
-    send_audio: Callable[[bytes], bool] = attrs.field(init=False)
-    """A message that is encoded already; False: it was not taken."""
-    _turn_began: int | None = None
-    _frames: int = 0
+    """The model's side of the line while a session is up. ``scope`` is around the actor's wait for the socket; its
+    deadline is the link's. ``base``: uplink position of the session's millisecond 0."""
 
-    def __attrs_post_init__(self) -> None:
-        self.send_audio = encoded_sender(self.transport)
+    def __init__(
+        self,
+        line: Line,
+        session: ModelSession,
+        transport: Transport,
+        codec: ModelCodec,
+        scope: trio.CancelScope,
+        base: int = 0,
+    ) -> None:
+        self.line = line
+        self.session = session
+        self.transport = transport
+        self.codec = codec
+        self.scope = scope
+        self.base = base
+        self.look_at = math.inf
+        """When the actor wants to look at the session anyway."""
+        self.failed: fx.SessionFailed | None = None
+        self.crash: Exception | None = None
+        self.live = False
+        """The session takes the caller's audio."""
+        self.session_id = ""
+        self.send_audio: Callable[[bytes], bool] = encoded_sender(transport)
+        """A message that is encoded already; False: it was not taken."""
+        self._turn_began: int | None = None
+        self._frames = 0
 
     # -- called by others -------------------------------------------------------------------------------
 
@@ -74,14 +81,14 @@ class ModelLink:
         self.scope.deadline = min(self.scope.deadline, self.deadline)
 
     def digit(self, digit: str) -> None:
-        self._guarded(lambda now: self.session.digit(digit, now))
+        self._guarded(partial(self.session.digit, digit))
 
     def tool_output(self, call_id: str, output: str, *, reply: bool) -> None:
-        self._guarded(lambda now: self.session.tool_output(call_id, output, now, reply=reply))
+        self._guarded(partial(self.session.tool_output, call_id, output, reply=reply))
 
     def filler(self, text: str) -> None:
         request = say_exactly(self.line.plan.agent.instructions, text, purpose="filler")
-        self._guarded(lambda now: self.session.request(request, now))
+        self._guarded(partial(self.session.request, request))
 
     def played_out(self) -> None:
         self.session.played_out()
@@ -205,7 +212,7 @@ class ModelLink:
         line.speech_from = None
         line.attention.taken()
         line.turn_audio[item] = (begin, end)
-        while len(line.turn_audio) > line.TURNS_HELD:
+        while len(line.turn_audio) > TURNS_HELD:
             del line.turn_audio[next(iter(line.turn_audio))]
         line.hold_audio()
         line.log.write(CallerSaid(item_id=item, text=""))

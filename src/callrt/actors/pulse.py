@@ -7,7 +7,6 @@ while the process is well.
 
 from __future__ import annotations
 
-import attrs
 import trio
 
 BEAT_SECONDS = 0.5
@@ -15,11 +14,11 @@ FROZEN_SECONDS = 1.5
 """A gap in the beats that no busy loop explains; well under the time in which a carrier gives a stream up."""
 
 
-@attrs.define
 class Pulse:
-    at: float = attrs.field(factory=trio.current_time)
-    pauses: int = 0
-    """How often the process has been frozen; whoever remembers another number has slept through one."""
+    def __init__(self) -> None:
+        self.at = trio.current_time()
+        self.pauses = 0
+        """How often the process has been frozen; whoever remembers another number has slept through one."""
 
     def check(self, now: float) -> int:
         """The number of pauses, with the present one if there is one. No checkpoint."""

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
 from callrt.policy import facts
@@ -31,25 +30,34 @@ PROGRESS_SECONDS = 0.25
 """Between two looks at what has been heard, where no mark asks for one: as fresh as the journal is."""
 
 
-@attrs.define(eq=False)
 class Voice:
-    line: Line
-    lines: Mapping[str, bytes]
-    mouth: Mouth
-    comfort: ComfortPlan
-    wake: Callable[[], None]
-    owed_since: float | None = None
-    """Clock time since when the caller waits for a reply; for the measure of dead air."""
-    paused_at: float | None = None
-    """Clock time at which the caller stopped speaking; for the measure of turn latency."""
-    _quiet_from: float = 0.0
-    _spoke: bool = False
-    _said: dict[str, tuple[str, bool]] = attrs.field(factory=dict)
-    armed: float = math.inf
-    """Clock time at which ``tick`` is due."""
-    crash: Exception | None = None
-    """Of a tick in another actor's step: the playback actor raises it."""
-    _progress_at: float = -math.inf
+    """``lines``: our own, by name, as mu-law. ``wake``: asks the playback actor for a tick."""
+
+    def __init__(
+        self,
+        line: Line,
+        lines: Mapping[str, bytes],
+        mouth: Mouth,
+        comfort: ComfortPlan,
+        wake: Callable[[], None],
+    ) -> None:
+        self.line = line
+        self.lines = lines
+        self.mouth = mouth
+        self.comfort = comfort
+        self.wake = wake
+        self.owed_since: float | None = None
+        """Clock time since when the caller waits for a reply; for the measure of dead air."""
+        self.paused_at: float | None = None
+        """Clock time at which the caller stopped speaking; for the measure of turn latency."""
+        self.armed = math.inf
+        """Clock time at which ``tick`` is due."""
+        self.crash: Exception | None = None
+        """Of a tick in another actor's step: the playback actor raises it."""
+        self._quiet_from = 0.0
+        self._spoke = False
+        self._said: dict[str, tuple[str, bool]] = {}
+        self._progress_at = -math.inf
 
     # -- what there is to say --------------------------------------------------------------------------
 

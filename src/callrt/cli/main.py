@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from callrt import __version__
+from callrt import __version__, compiled
 from callrt.errors import CallrtError, ConfigError
 
 VERBS = {
@@ -67,7 +67,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"callrt {__version__}")
+    parser.add_argument("--version", action="version", version=f"callrt {__version__}, {_form()}")
     subparsers = parser.add_subparsers(dest="verb", metavar="COMMAND", title="commands", required=True)
     verb = next((argument for argument in arguments if not argument.startswith("-")), None)
     if verb is not None and verb not in VERBS:
@@ -77,6 +77,11 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         if verb in (None, name):
             import_module(module).add_parser(subparsers)
     return parser
+
+
+def _form() -> str:
+    """As what the modules run that every frame goes through."""
+    return f"plain Python ({compiled.REASON})" if compiled.REASON else "compiled"
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Sequence
 
-import attrs
-
 FRAME_MS = 20
 
 LETTER, BETWEEN_WORDS, DIGIT, WIDE = 2, 1, 8, 6
@@ -48,14 +46,14 @@ HEARD_SHARE = 0.75
 _WORD = re.compile(r"\S+")
 
 
-@attrs.frozen
 class Word:
-    """One word of a text: units before it and up to its end, the position behind its last character."""
+    """One word of a text: units before it and up to its end, the position behind its last character. Never changed."""
 
-    before: float
-    units: float
-    end: int
-    ends_clause: bool
+    def __init__(self, before: float, units: float, end: int, ends_clause: bool) -> None:
+        self.before = before
+        self.units = units
+        self.end = end
+        self.ends_clause = ends_clause
 
 
 def words_of(text: str) -> tuple[Word, ...]:
@@ -124,16 +122,16 @@ def _ends_word(text: str, position: int) -> bool:
     return _is_wide(text[position])
 
 
-@attrs.define
 class Sound:
     """What is known of an utterance's audio: voice and pauses, 20 ms by 20 ms."""
 
-    ms: int = 0
-    _voiced: bytearray = attrs.field(factory=bytearray)
-    _pauses: list[tuple[int, int]] = attrs.field(factory=list)
-    """(frame in which it had become one, voiced frames before it)."""
-    _quiet: int = 0
-    _voice: int = 0
+    def __init__(self) -> None:
+        self.ms = 0
+        self._voiced = bytearray()
+        self._pauses: list[tuple[int, int]] = []
+        """(frame in which it had become one, voiced frames before it)."""
+        self._quiet = 0
+        self._voice = 0
 
     def add(self, ms: int, voiced: Sequence[bool] | None) -> None:
         """``ms`` more; ``voiced`` tells of each 20 ms that began in them, None: all of it is voice."""

@@ -12,8 +12,6 @@ from __future__ import annotations
 import math
 from typing import Final
 
-import attrs
-
 from callrt.protocol.audio import mulaw_decode
 from callrt.protocol.uplink import BYTES_PER_MS
 
@@ -26,7 +24,7 @@ UTTERANCE_FRAMES: Final = 10
 PAUSE_SECONDS: Final = 0.7
 LEAD_IN: Final = 300 * BYTES_PER_MS
 
-_LOUD: Final = bytes(int(abs(int(sample)) > LOUD_SAMPLE) for sample in mulaw_decode(bytes(range(256))))
+_LOUD: Final = bytes([int(abs(int(sample)) > LOUD_SAMPLE) for sample in mulaw_decode(bytes(range(256)))])
 
 
 def is_loud(mulaw: bytes) -> bool:
@@ -43,18 +41,18 @@ def loud_frames(mulaw: bytes) -> list[bool]:
     ]
 
 
-@attrs.define
 class Attention:
     """One session's. ``patience``: seconds without any answer after which it is deaf."""
 
-    patience: float
-    spoken_from: int | None = None
-    """Position (of the caller's audio) at which an utterance began that the model has not taken note of."""
-    deadline: float = math.inf
-    """Clock time by which the model must have sent anything at all."""
-    _voiced: int = 0
-    _voiced_at: float = -math.inf
-    _sign: bool = False
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
+        self.spoken_from: int | None = None
+        """Position (of the caller's audio) at which an utterance began that the model has not taken note of."""
+        self.deadline = math.inf
+        """Clock time by which the model must have sent anything at all."""
+        self._voiced = 0
+        self._voiced_at = -math.inf
+        self._sign = False
 
     def hear(self, frame: bytes, position: int, now: float) -> bool:
         """One frame of the caller's, which began at ``position``. True: probe the model now."""

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import math
 
-import attrs
 
-
-@attrs.define
 class ComfortPlan:
-    after: float
-    """Seconds of silence that the caller may hear."""
-    margin: float = 0.12
-    """Begin so much earlier: the way to the caller, a frame's grid, and words that end before their audio does."""
-    again: float = 6.0
-    """Silence after a line before it is said once more."""
-    most: int = 5
-    """Lines in one wait: past that, repeating does not comfort."""
-    known_at: float | None = None
-    said: int = 0
+    def __init__(self, after: float, margin: float = 0.12, again: float = 6.0, most: int = 5) -> None:
+        self.after = after
+        """Seconds of silence that the caller may hear."""
+        self.margin = margin
+        """Begin so much earlier: the way to the caller, a frame's grid, and words that end before their audio does."""
+        self.again = again
+        """Silence after a line before it is said once more."""
+        self.most = most
+        """Lines in one wait: past that, repeating does not comfort."""
+        self.known_at: float | None = None
+        self.said = 0
 
     def trouble(self, now: float) -> None:
         """A failure has become known while a reply is owed. Idempotent until eased."""

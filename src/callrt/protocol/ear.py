@@ -6,23 +6,23 @@ for a while and then stopped", so that the caller hears "one moment please" inst
 
 from __future__ import annotations
 
-import attrs
-
 from callrt.protocol.audio import is_voiced
 
 FRAME = 160
 
 
-@attrs.define
 class Ear:
-    """Fed with 20 ms frames of mu-law. Frames, not clock time: gaps are filled before they get here."""
+    """Fed with 20 ms frames of mu-law. Frames, not clock time: gaps are filled before they get here.
 
-    speech_frames: int = 10
-    """Voiced frames that make an utterance (200 ms)."""
-    pause_frames: int = 35
-    """Unvoiced frames that end one (700 ms)."""
-    _voiced: int = 0
-    _pause: int = 0
+    ``speech_frames``: voiced ones that make an utterance (200 ms).
+    ``pause_frames``: unvoiced ones that end it (700 ms).
+    """
+
+    def __init__(self, speech_frames: int = 10, pause_frames: int = 35) -> None:
+        self.speech_frames = speech_frames
+        self.pause_frames = pause_frames
+        self._voiced = 0
+        self._pause = 0
 
     def hear(self, frame: bytes) -> bool:
         """True once, when an utterance has just ended."""

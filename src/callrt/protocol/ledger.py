@@ -60,20 +60,19 @@ class Mark:
         return cls(int(head[0]), int(head[1]), voice, int(end))
 
 
-@attrs.frozen(eq=False)
 class Chunk(Generic[V]):
-    voice: V
-    start: int
-    """In bytes of its voice, as ``end``."""
-    end: int
-    mark: str
-    sent_at: float
-    due: float
-    """When it would have drained if the carrier had received it at once."""
+    """One piece of a voice on its way. Never changed."""
 
-    @property
-    def length(self) -> int:
-        return self.end - self.start
+    def __init__(self, voice: V, start: int, end: int, mark: str, sent_at: float, due: float) -> None:
+        self.voice = voice
+        self.start = start
+        """In bytes of its voice, as ``end``."""
+        self.end = end
+        self.length = end - start
+        self.mark = mark
+        self.sent_at = sent_at
+        self.due = due
+        """When it would have drained if the carrier had received it at once."""
 
 
 class Ledger(Generic[V]):

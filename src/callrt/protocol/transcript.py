@@ -13,8 +13,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 
-import attrs
-
 from callrt.protocol.alignment import Sound, Word, heard_until, units_spoken, words_of
 from callrt.protocol.attention import loud_frames
 
@@ -31,17 +29,17 @@ WORDS_AHEAD_DOUBT_MS = 1000
 """Words may also lag behind their audio; the bound from below is believed no further than this."""
 
 
-@attrs.define(eq=False)
 class Utterance:
     """One agent item: its words and how much audio of it has arrived."""
 
-    complete: bool = False
-    """All of it was generated: ``received_ms`` is its duration and ``text`` all its words."""
-    _sound: Sound = attrs.field(factory=Sound)
-    _pieces: list[tuple[str, int]] = attrs.field(factory=list)
-    """Words, and the audio that had been received when they came."""
-    _final: bool = False
-    _index: tuple[str, tuple[Word, ...], list[int]] | None = None
+    def __init__(self) -> None:
+        self.complete = False
+        """All of it was generated: ``received_ms`` is its duration and ``text`` all its words."""
+        self._sound = Sound()
+        self._pieces: list[tuple[str, int]] = []
+        """Words, and the audio that had been received when they came."""
+        self._final = False
+        self._index: tuple[str, tuple[Word, ...], list[int]] | None = None
 
     @property
     def received_ms(self) -> int:

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import enum
 
-import attrs
-
 
 class TurnState(enum.StrEnum):
     IDLE = "idle"
@@ -95,12 +93,12 @@ def step(state: TurnState, event: TurnInput) -> TurnState:
     return TRANSITIONS[state].get(event, state)
 
 
-@attrs.define
 class Turn:
     """The table with a memory: the current state and the number of caller turns so far."""
 
-    state: TurnState = TurnState.IDLE
-    number: int = 0
+    def __init__(self, state: TurnState = TurnState.IDLE, number: int = 0) -> None:
+        self.state = state
+        self.number = number
 
     def feed(self, event: TurnInput) -> TurnState:
         if event is TurnInput.TURN_COMMITTED:

@@ -7,28 +7,26 @@ the call began (8 bytes = 1 ms). The ring is bounded; what falls out is counted.
 
 from __future__ import annotations
 
-import attrs
-
 BYTES_PER_MS = 8
 _FILL = b"\xff"
 """mu-law for zero."""
 
 
-@attrs.define
 class Uplink:
     """``keep_ms``: bound of what is held while a session is missing. ``tail_ms``: what is always held, so
     that a successor hears the beginning of a word that its predecessor was in the middle of."""
 
-    keep_ms: int = 30_000
-    tail_ms: int = 2_000
-    end: int = 0
-    """Position after the newest byte."""
-    lost_bytes: int = 0
-    """Needed by somebody and pushed out by the bound."""
-    _held: bytearray = attrs.field(factory=bytearray, repr=False)
-    _needed: int | None = None
-    _trim_over: int = 0
-    """Look at what may go when more than this is held."""
+    def __init__(self, keep_ms: int = 30_000, tail_ms: int = 2_000) -> None:
+        self.keep_ms = keep_ms
+        self.tail_ms = tail_ms
+        self.end = 0
+        """Position after the newest byte."""
+        self.lost_bytes = 0
+        """Needed by somebody and pushed out by the bound."""
+        self._held = bytearray()
+        self._needed: int | None = None
+        self._trim_over = 0
+        """Look at what may go when more than this is held."""
 
     @property
     def start(self) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import attrs
-
 from callrt.protocol.ledger import BYTES_PER_MS, FRAME_BYTES
 from callrt.protocol.mouth_values import ItemProgress
 
@@ -11,28 +9,28 @@ SILENCE = b"\xff"
 """mu-law for zero."""
 
 
-@attrs.define(eq=False)
 class Voice:
     """One utterance. All positions in bytes from its beginning; ``heard`` <= ``sent`` <= ``length``."""
 
-    name: str
-    content_index: int
-    label: str
-    """Its name in marks: unique among what can be outstanding."""
-    line: bool
-    received: int = 0
-    length: int = 0
-    """``received`` and the padding of the last frame."""
-    sent: int = 0
-    heard: int = 0
-    """Settled: by a mark, or frozen when a stream was lost. Whole frames."""
-    ended: bool = False
-    complete: bool = False
-    cut: bool = False
-    choked: bool = False
-    """The queue was full once: the rest is refused too, a hole would be worse than an end."""
-    _audio: bytearray = attrs.field(factory=bytearray)
-    """From ``heard`` on."""
+    def __init__(self, name: str, content_index: int, label: str, *, line: bool) -> None:
+        self.name = name
+        self.content_index = content_index
+        self.label = label
+        """Its name in marks: unique among what can be outstanding."""
+        self.line = line
+        self.received = 0
+        self.length = 0
+        """``received`` and the padding of the last frame."""
+        self.sent = 0
+        self.heard = 0
+        """Settled: by a mark, or frozen when a stream was lost. Whole frames."""
+        self.ended = False
+        self.complete = False
+        self.cut = False
+        self.choked = False
+        """The queue was full once: the rest is refused too, a hole would be worse than an end."""
+        self._audio = bytearray()
+        """From ``heard`` on."""
 
     @property
     def sendable(self) -> int:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import trio
+from mypy_extensions import mypyc_attr
 
 from callrt.wire.connection import End
 from callrt.wire.direct_frames import (
@@ -44,6 +45,7 @@ _NOTHING: deque[str | bytes] = deque(maxlen=0)
 """Once messages are delivered nothing waits for a reader."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class DirectSocket:
     """The part of a direct transport that never waits. No method has a checkpoint, and none lets out anything that a
     peer or a sink has caused."""

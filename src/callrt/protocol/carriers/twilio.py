@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import msgspec
 
+from callrt.protocol.carriers import twilio_messages as wire
 from callrt.protocol.carriers.events import (
     AudioReceived,
     BadMessage,
@@ -43,73 +44,8 @@ _NEXT_CHARACTERS_MAX = 2_048
 """Far below all bounds."""
 
 T = TypeVar("T")
-_Text = str | int | None
 _EVENTS = ("connected", "start", "media", "dtmf", "mark", "stop")
 _DIGITS = "0123456789*#ABCD"
-
-
-class _Format(msgspec.Struct, gc=False):
-    encoding: str | None = None
-    sampleRate: _Text = None
-    channels: _Text = None
-
-
-class _Media(msgspec.Struct, gc=False):
-    payload: str | None = None
-    track: str | None = None
-    chunk: _Text = None
-    timestamp: _Text = None
-
-
-class _Start(msgspec.Struct):
-    streamSid: str | None = None
-    callSid: str | None = None
-    accountSid: str | None = None
-    tracks: tuple[str, ...] | None = None
-    mediaFormat: _Format | None = None
-    customParameters: dict[str, str | int | float | bool | None] | None = None
-
-
-class _Mark(msgspec.Struct, gc=False):
-    name: _Text = None
-
-
-class _Dtmf(msgspec.Struct, gc=False):
-    digit: _Text = None
-
-
-class _Stop(msgspec.Struct, gc=False):
-    callSid: str | None = None
-
-
-class _Envelope(msgspec.Struct):
-    event: str | None = None
-    streamSid: str | None = None
-    sequenceNumber: _Text = None
-    media: _Media | None = None
-    start: _Start | None = None
-    mark: _Mark | None = None
-    dtmf: _Dtmf | None = None
-    stop: _Stop | None = None
-    protocol: _Text = None
-    version: _Text = None
-    customParameters: dict[str, str | int | float | bool | None] | None = None
-
-
-class _NextMedia(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    track: Literal["inbound"]
-    chunk: str
-    timestamp: str
-    payload: bytes
-    """Decoded from base64 by the parser; it takes less than ``a2b_base64`` does, never more."""
-
-
-class _Next(msgspec.Struct, gc=False, forbid_unknown_fields=True, tag_field="event", tag="media"):
-    """A media message with all that Twilio puts into it, and nothing else."""
-
-    streamSid: str
-    sequenceNumber: str
-    media: _NextMedia
 
 
 class _Bad(Exception):
@@ -122,8 +58,8 @@ class TwilioCodec:
     def __init__(self) -> None:
         self.stream_id: str | None = None
         """Learned at ``start``."""
-        self._decoder = msgspec.json.Decoder(_Envelope)
-        self._next_decoder = msgspec.json.Decoder(_Next)
+        self._decoder = msgspec.json.Decoder(wire.Envelope)
+        self._next_decoder = msgspec.json.Decoder(wire.Next)
         self._next_chunk: str | None = None
         """As Twilio will write it; None: not known."""
         self._call_id = ""
@@ -201,7 +137,7 @@ class TwilioCodec:
         self._audio_end_ms = int(timestamp) + len(payload) // BYTES_PER_MS
         return payload
 
-    def _in_stream(self, envelope: _Envelope) -> int | None:
+    def _in_stream(self, envelope: wire.Envelope) -> int | None:
         """Check that the message is one of our stream's; returns its sequence number."""
         if self.stream_id is None:
             raise _Bad("before_start")
@@ -211,7 +147,7 @@ class TwilioCodec:
             raise _Bad("after_stop")
         return None if envelope.sequenceNumber is None else _number(envelope.sequenceNumber)
 
-    def _media(self, envelope: _Envelope) -> CarrierEvent:
+    def _media(self, envelope: wire.Envelope) -> CarrierEvent:
         sequence = self._in_stream(envelope)
         media = _needed(envelope.media)
         if media.track is not None and not media.track.startswith("inbound"):
@@ -244,7 +180,7 @@ class TwilioCodec:
         self._audio_end_ms = timestamp_ms + len(payload) // BYTES_PER_MS
         return AudioReceived(payload, timestamp_ms, missing_ms)
 
-    def _dtmf(self, envelope: _Envelope) -> CarrierEvent:
+    def _dtmf(self, envelope: wire.Envelope) -> CarrierEvent:
         sequence = self._in_stream(envelope)
         digit = _name(_needed(envelope.dtmf).digit)
         if len(digit) != 1 or digit not in _DIGITS:
@@ -252,7 +188,7 @@ class TwilioCodec:
         self._sequence = sequence
         return DigitPressed(digit)
 
-    def _start(self, envelope: _Envelope) -> CarrierEvent:
+    def _start(self, envelope: wire.Envelope) -> CarrierEvent:
         if self.stream_id is not None:
             raise _Bad("second_start")
         start = _needed(envelope.start)
@@ -281,7 +217,7 @@ class TwilioCodec:
         self._clear = f'{{"event":"clear","streamSid":{quoted}}}'
         return started
 
-    def _stop(self, envelope: _Envelope) -> CarrierEvent:
+    def _stop(self, envelope: wire.Envelope) -> CarrierEvent:
         self._in_stream(envelope)
         self._stopped = True
         self._next_chunk = None

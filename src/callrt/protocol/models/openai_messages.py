@@ -17,6 +17,12 @@ class Wire(msgspec.Struct, tag_field="type", gc=False):
     """Any server message."""
 
 
+class AnyMessage(msgspec.Struct, gc=False):
+    """What any of them has, known or not."""
+
+    type: str | None = None
+
+
 # -- session -------------------------------------------------------------------------------------------
 
 

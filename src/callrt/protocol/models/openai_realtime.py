@@ -77,16 +77,12 @@ AUDIO_FORMATS: Mapping[str, Mapping[str, str | int]] = {
 _APPEND = b'{"type":"input_audio_buffer.append","audio":"'
 
 
-class _Type(msgspec.Struct, gc=False):
-    type: str | None = None
-
-
 class OpenAIRealtimeCodec:
     """One session's dialect. Remembers which tool calls it has reported, and whether it has heard a voice."""
 
     def __init__(self) -> None:
         self._decoder: msgspec.json.Decoder[wire.Interesting] = msgspec.json.Decoder(wire.Interesting)
-        self._type_decoder = msgspec.json.Decoder(_Type)
+        self._type_decoder = msgspec.json.Decoder(wire.AnyMessage)
         self._tool_calls: dict[str, None] = {}
         self._audio_seen = False
 

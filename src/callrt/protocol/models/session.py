@@ -23,8 +23,6 @@ from __future__ import annotations
 
 import math
 
-import attrs
-
 from callrt.protocol import faults
 from callrt.protocol.faults import FaultKind
 from callrt.protocol.models import effects as fx
@@ -46,40 +44,38 @@ __all__ = ["Effects", "ModelSession", "Phase", "SessionLimits"]
 Effects = list[fx.Effect]
 
 
-@attrs.define
 class ModelSession:
     """See the module's text. Owned by one task; ``number`` counts the call's sessions from 1."""
 
-    number: int
-    opening: Opening
-    turn: Turn
-    started_at: float
-    limits: SessionLimits = attrs.field(factory=SessionLimits)
-    phase: Phase = Phase.OPENING
-    caller_talking: bool = False
-    dropped_audio_bytes: int = 0
-    """Audio of muted replies."""
-    _reply: Reply | None = None
-    _dead_replies: dict[str, None] = attrs.field(factory=dict)
-    _with_audio: dict[str, int] = attrs.field(factory=dict)
-    _pending_tools: ToolCalls = attrs.field(factory=ToolCalls)
-    _wanted: ev.RequestReply | None = None
-    _asked: ev.RequestReply | None = None
-    """What the present reply was asked for with; None when the caller's turn brought it by itself."""
-    _retry_at: float = math.inf
-    _waiting_since: float = math.inf
-    """Since when the model, and nobody else, owes the next step; inf when it owes nothing."""
-    _nudged: bool = False
-    _digit_at: float = math.inf
-    _failures: Failures = attrs.field(init=False)
-    _requests: Requests = attrs.field(init=False)
-    _handshake: Handshake = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
+    def __init__(
+        self, number: int, opening: Opening, turn: Turn, started_at: float, limits: SessionLimits
+    ) -> None:
+        self.number = number
+        self.opening = opening
+        self.turn = turn
+        self.started_at = started_at
+        self.limits = limits
+        self.phase = Phase.OPENING
+        self.caller_talking = False
+        self.dropped_audio_bytes = 0
+        """Audio of muted replies."""
+        self._prefix = f"m{number}."
+        self._reply: Reply | None = None
+        self._dead_replies: dict[str, None] = {}
+        self._with_audio: dict[str, int] = {}
+        self._pending_tools = ToolCalls()
+        self._wanted: ev.RequestReply | None = None
+        self._asked: ev.RequestReply | None = None
+        """What the present reply was asked for with; None when the caller's turn brought it by itself."""
+        self._retry_at = math.inf
+        self._waiting_since = math.inf
+        """Since when the model, and nobody else, owes the next step; inf when it owes nothing."""
+        self._nudged = False
+        self._digit_at = math.inf
         self._failures = Failures(self.limits)
-        self._requests = Requests(self.number)
-        self._handshake = Handshake(self.opening, self._requests, self.limits, self.started_at)
-        self._pending_tools.take_over(self.opening.running)
+        self._requests = Requests(number)
+        self._handshake = Handshake(opening, self._requests, self.limits, started_at)
+        self._pending_tools.take_over(opening.running)
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -109,7 +105,7 @@ class ModelSession:
 
     def name(self, item_id: str) -> str:
         """The call's name of one of this session's items."""
-        return f"m{self.number}.{item_id}"
+        return self._prefix + item_id
 
     # -- the model speaks ------------------------------------------------------------------------------
 
@@ -174,7 +170,7 @@ class ModelSession:
         if self.phase is not Phase.LIVE:
             return effects
         held, reply = self._pending_tools.release()
-        effects = [*effects, *(self._give(call_id, output) for call_id, output in held)]
+        effects = [*effects, *[self._give(call_id, output) for call_id, output in held]]
         if self.opening.first is not None:
             return effects + self._ask(self.opening.first, now)
         if reply and not self._pending_tools:
@@ -210,7 +206,7 @@ class ModelSession:
     def cut(self, item: str, content_index: int, heard_ms: int, ended: bool) -> Effects:
         """The caller heard only so much of this item: tell the model. Items that have no audio in this session
         (replayed ones, another session's) cannot be truncated, and are left alone."""
-        prefix = f"m{self.number}."
+        prefix = self._prefix
         if self.phase is not Phase.LIVE or not item.startswith(prefix):
             return []
         raw = item[len(prefix) :]

@@ -41,28 +41,28 @@ class SessionLimits:
     """Quiet after a key press before the model is asked to react."""
 
 
-@attrs.define
 class Reply:
     """One reply under way."""
 
-    reply_id: str
-    items: dict[str, bool] = attrs.field(factory=dict)
-    """Message items, in order; True when the model has finished the item."""
-    muted: bool = False
-    spoke: bool = False
+    def __init__(self, reply_id: str) -> None:
+        self.reply_id = reply_id
+        self.items: dict[str, bool] = {}
+        """Message items, in order; True when the model has finished the item."""
+        self.muted = False
+        self.spoke = False
 
     def barely_spoke(self, audio_bytes: Mapping[str, int]) -> bool:
         """Failed within its first word. ``audio_bytes``: of each item, what has come."""
         return 0 < sum(audio_bytes.get(item, 0) for item in self.items) < BARELY_BYTES
 
 
-@attrs.define
 class Failures:
     """Failed replies in a row: how long to wait before the next try, or why there is none."""
 
-    limits: SessionLimits
-    _rate: int = 0
-    _other: int = 0
+    def __init__(self, limits: SessionLimits) -> None:
+        self.limits = limits
+        self._rate = 0
+        self._other = 0
 
     def add(self, kind: FaultKind) -> float | FaultKind:
         """One more: the pause before the same reply is asked for again, or the fault that ends the session."""
@@ -79,14 +79,14 @@ class Failures:
         self._rate = self._other = 0
 
 
-@attrs.define
 class Requests:
     """What was sent, under which event id: nothing but an error ever names it again. Bounded."""
 
-    number: int
-    most: int = 64
-    _sent: int = 0
-    _open: dict[str, ev.ModelCommand] = attrs.field(factory=dict)
+    def __init__(self, number: int, most: int = 64) -> None:
+        self.number = number
+        self.most = most
+        self._sent = 0
+        self._open: dict[str, ev.ModelCommand] = {}
 
     def send(self, command: ev.ModelCommand) -> Send:
         self._sent += 1

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import attrs
 
-
-@attrs.define
 class ToolCalls:
     """True while an output is still to come."""
 
-    _open: dict[str, None] = attrs.field(factory=dict)
-    _seen: dict[str, None] = attrs.field(factory=dict)
-    _early: dict[str, tuple[str, bool]] = attrs.field(factory=dict)
+    def __init__(self) -> None:
+        self._open: dict[str, None] = {}
+        self._seen: dict[str, None] = {}
+        self._early: dict[str, tuple[str, bool]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._open)

@@ -1,0 +1,90 @@
+"""What the caller's socket says, carried out on the line: every frame of every call goes through here.
+
+No await and no task: the carrier actor hands this to the transport, which calls it in the step in which it reads.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from callrt.actors.line import CallerActive, Line, Lost, Stream
+from callrt.policy import limits
+from callrt.protocol.carriers import events as ev
+from callrt.protocol.faults import FaultKind
+from callrt.protocol.records import DigitReceived
+from callrt.wire.transport import TransportClosed
+
+
+class Hearing:
+    """One stream's. No method raises for anything that a carrier can send."""
+
+    def __init__(self, line: Line, stream: Stream) -> None:
+        self._line = line
+        self._stream = stream
+        self._next_audio = stream.codec.next_audio
+        # The clock itself: asked through the library it costs three times as much, for every frame.
+        self._now = trio.lowlevel.current_clock().current_time
+
+    def glance(self, text: bytes) -> bool:
+        """Take a message that is the caller's next frame; False: it is anything else, and nothing was done."""
+        line, stream = self._line, self._stream
+        audio = self._next_audio(text) if line.stream is stream else None
+        if audio is None:
+            return False
+        at = stream.last_media_at = self._now()
+        line.hear(audio, 0, at)
+        if at >= line.voice.armed:
+            line.voice.beat()
+        return True
+
+    def sink(self, message: str | bytes) -> bool:
+        """Take one message; False: the stream is the line's no more."""
+        self.hear(message)
+        return self._line.stream is self._stream
+
+    def hear(self, message: str | bytes) -> None:
+        """One message of the carrier's, to its end."""
+        line, stream = self._line, self._stream
+        event = stream.codec.decode(message)
+        match event:
+            case ev.AudioReceived():
+                now = stream.last_media_at = trio.current_time()
+                line.hear(event.payload, event.missing_ms, now)
+            case ev.MarkEchoed():
+                line.voice.on_mark(event.name)
+            case ev.DigitPressed() if line.log.state.digits >= limits.DIGITS_MAX:
+                line.bad("carrier", "digit_flood")
+            case ev.DigitPressed():
+                line.active()
+                line.log.write(DigitReceived())
+                line.notify(CallerActive())
+                if line.link is not None:
+                    line.link.digit(event.digit)
+            case ev.StreamStopped():
+                stream.stopped = True
+                self.lost(FaultKind.CARRIER_STOPPED, "stopped")
+            case ev.BadMessage():
+                line.bad("carrier", event.reason)
+            case _:
+                pass
+
+    def closed(self, closed: TransportClosed) -> None:
+        """The socket has ended."""
+        line = self._line
+        if line.stream is not self._stream:
+            return
+        if closed.code == 1009 and not closed.by_peer:
+            # Our bound, not the peer's wish: bad input like any other, only that it costs the stream.
+            line.bad("carrier", "too_big")
+        self.lost(FaultKind.CARRIER_LOST, "closed" if closed.code is not None else "reset")
+
+    def lost(self, kind: FaultKind, reason: str) -> None:
+        """The stream is over for the line, at once; what follows is the director's business."""
+        line, stream = self._line, self._stream
+        if line.stream is not stream:
+            return
+        # Media comes fifty times a second: what was played after the last of it is not known to be heard.
+        line.voice.detach(stream.last_media_at)
+        line.stream = None
+        stream.over.set()
+        line.notify(Lost(stream, kind, reason))
