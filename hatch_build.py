@@ -1,6 +1,7 @@
 """Of the package's build: compile what ``src/callrt/compiled.py`` lists, where that can be done.
 
-Without a C compiler, or with ``CALLRT_COMPILED=0``, the package is plain Python and works as well, only dearer. An editable installation has what was compiled beside its sources.
+Without a C compiler, or with ``CALLRT_COMPILED=0``, the package is plain Python and works as well, only dearer.
+An editable installation has what was compiled beside its sources.
 """
 
 from __future__ import annotations
