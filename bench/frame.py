@@ -80,7 +80,7 @@ class Meter:
 
     def step(self, kind: str, transport: DirectTransport) -> None:
         began = time.thread_time_ns()
-        transport.on_ready(READABLE)
+        transport.core.on_ready(READABLE)
         self.add(kind, (time.thread_time_ns() - began) / 1000)
 
     def add(self, kind: str, microseconds: float) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import socket
-import ssl
+from collections.abc import Callable, Sequence
 
 import trio
 from trio_websocket import WebSocketConnection
@@ -28,13 +28,16 @@ from callrt.wire.streams import TappedStream
 from callrt.wire.transport import Glance, Sink, TransportStatistics, glancing
 
 
-class DirectTransport(DirectSocket):
+class DirectTransport:
     """A whole WebSocket, server or client, on a socket of its own."""
 
     def __init__(
         self, stream: trio.abc.Stream, limits: SocketLimits, *, server: bool, prefix: bytes = b""
     ) -> None:
-        super().__init__(limits, server=server, tls=stream if isinstance(stream, TlsStream) else None)
+        self._limits = limits
+        self._tls = stream if isinstance(stream, TlsStream) else None
+        self.core = DirectSocket(limits, server=server, tls=self._tls)
+        """What never waits: the hub's and the writers' side."""
         self._tap = TappedStream(stream, prefix, hold="request" if server else "answer")
         self._stream = stream
         self.path = ""
@@ -51,7 +54,7 @@ class DirectTransport(DirectSocket):
     @property
     def is_open(self) -> bool:
         """Would a message be taken now, were there room?"""
-        return self._socket is not None and self._end is None
+        return self.core.socket is not None and self.core.end is None
 
     @property
     def response_headers(self) -> tuple[tuple[bytes, bytes], ...]:
@@ -72,18 +75,19 @@ class DirectTransport(DirectSocket):
             try:
                 return self.receive_nowait()
             except trio.WouldBlock:
-                await self._readers.park()
+                await self.core.readers.park()
 
     def receive_nowait(self) -> str | bytes:
         """The next whole message that has arrived; :class:`trio.WouldBlock` if none. No checkpoint."""
-        self._raise_if_ours()
-        if not self._inbox:
-            if self._end is not None:
-                raise self._closed()
+        core = self.core
+        core.raise_if_ours()
+        if not core.inbox:
+            if core.end is not None:
+                raise core.closed()
             raise trio.WouldBlock
-        message = self._inbox.popleft()
-        self._received += 1
-        self._resume()
+        message = core.inbox.popleft()
+        core.received += 1
+        core.resume()
         return message
 
     async def deliver(self, sink: Sink, glance: Glance | None = None) -> None:
@@ -92,27 +96,44 @@ class DirectTransport(DirectSocket):
         ``glance`` is asked before a text message is even looked through for UTF-8. Raises :class:`TransportClosed`, and
         whatever the two raise. One at a time, and no :meth:`receive` beside it. If cancelled: no message is lost.
         """
+        core = self.core
         await trio.lowlevel.checkpoint()
-        self._raise_if_ours()
+        core.raise_if_ours()
         either = glancing(sink, glance)
-        while self._inbox:
-            self._received += 1
-            if not either(self._inbox.popleft()):
+        while core.inbox:
+            core.received += 1
+            if not either(core.inbox.popleft()):
                 return
-            self._raise_if_ours()
-        self._sink, self._glance, self._sink_done, self._sink_error = sink, glance, False, None
+            core.raise_if_ours()
+        core.sink, core.glance, core.sink_done, core.sink_error = sink, glance, False, None
         try:
-            self._resume()
+            core.resume()
             while True:
-                if self._sink_error is not None:
-                    raise self._sink_error
-                if self._sink_done:
+                if core.sink_error is not None:
+                    raise core.sink_error
+                if core.sink_done:
                     return
-                if self._end is not None:
-                    raise self._closed()
-                await self._readers.park()
+                if core.end is not None:
+                    raise core.closed()
+                await core.readers.park()
         finally:
-            self._sink = self._glance = self._sink_error = None
+            core.sink = core.glance = core.sink_error = None
+
+    # -- writing ---------------------------------------------------------------------------------------
+
+    def send_nowait(self, message: str | bytes) -> bool:
+        """Write or queue one message. False, and nothing queued, when the backlog is full or the socket has ended."""
+        return self.core.send_nowait(message)
+
+    @property
+    def send_encoded_nowait(self) -> Callable[[bytes], bool]:
+        """``send_nowait`` for a text that is UTF-8 already."""
+        return self.core.send_encoded_nowait
+
+    @property
+    def send_together_nowait(self) -> Callable[[Sequence[str]], bool]:
+        """``send_nowait`` for text messages in one write: all of them, or False and none."""
+        return self.core.send_together_nowait
 
     # -- pings -----------------------------------------------------------------------------------------
 
@@ -123,9 +144,9 @@ class DirectTransport(DirectSocket):
         """
         if not self.is_open:
             await trio.lowlevel.checkpoint()
-            raise self._closed()
-        if not await self._pings.ping():
-            raise self._closed()
+            raise self.core.closed()
+        if not await self.core.pings.ping():
+            raise self.core.closed()
 
     # -- ending ----------------------------------------------------------------------------------------
 
@@ -139,29 +160,30 @@ class DirectTransport(DirectSocket):
             return
         try:
             with trio.move_on_after(self._limits.close_timeout):
-                if self._end is None:
-                    self._end = End(code, reason, by_peer=False)
-                    self._readers.unpark_all()
-                    while self._output.waits:
-                        await self._output.flushed.park()
-                    self._say_close(code, reason)
-                    self._resume()
+                core = self.core
+                if core.end is None:
+                    core.end = End(code, reason, by_peer=False)
+                    core.readers.unpark_all()
+                    while core.output.waits:
+                        await core.output.flushed.park()
+                    core.say_close(code, reason)
+                    core.resume()
                 await self._gone.wait()
         finally:
             self.abort()
 
     def abort(self) -> None:
         """Drop the socket at once; the reader gets :class:`TransportClosed`. No checkpoint."""
-        if self._end is None:
-            self._end = End(None, "aborted", by_peer=False)
+        if self.core.end is None:
+            self.core.end = End(None, "aborted", by_peer=False)
         self._opening.cancel()
-        self._finish()
+        self.core.finish()
 
     def statistics(self) -> TransportStatistics:
         return TransportStatistics(
-            backlog_bytes=self._output.backlog_bytes,
-            sent_messages=self._output.sent_messages,
-            received_messages=self._received,
+            backlog_bytes=self.core.output.backlog_bytes,
+            sent_messages=self.core.output.sent_messages,
+            received_messages=self.core.received,
         )
 
     # -- the owner -------------------------------------------------------------------------------------
@@ -176,7 +198,7 @@ class DirectTransport(DirectSocket):
         try:
             self._opening.deadline = trio.current_time() + self._limits.open_timeout
             connection, self.opening_failure = await open_websocket(handshake, self._tap, self._opening)
-            if connection is not None and self._end is None:
+            if connection is not None and self.core.end is None:
                 self.was_opened = True
                 self._take_over(connection)
                 # The library's part is over, and larger than ours.
@@ -184,15 +206,15 @@ class DirectTransport(DirectSocket):
                 task_status.started()
                 await self._keep_time()
         finally:
-            self._end = self._end or End(
+            self.core.end = self.core.end or End(
                 None, "cancelled" if self.was_opened else "", by_peer=not self.was_opened
             )
-            self._finish()
+            self.core.finish()
             self._gone.set()
             try:
                 await trio.aclose_forcefully(self._stream)
             finally:
-                self._pings.end()  # after a checkpoint: the reader is to learn of the end first
+                self.core.pings.end()  # after a checkpoint: the reader is to learn of the end first
         if not self.was_opened:
             task_status.started()
 
@@ -201,34 +223,25 @@ class DirectTransport(DirectSocket):
         self._response_headers = tuple(connection.handshake_headers)
         stream = self._tls.stream if self._tls is not None else self._stream
         assert isinstance(stream, trio.SocketStream)
-        self._socket = self._output.socket = socket.socket(fileno=stream.socket.detach())
-        self._socket.setblocking(False)
+        sock = socket.socket(fileno=stream.socket.detach())
+        sock.setblocking(False)
         early = self._tap.held
         self._tap.forget()
-        if self._tls is not None:
-            try:
-                early += self._tls.decrypt(b"")
-            except ssl.SSLError:
-                self._lost()
-                return
-        self._watch()
-        if early:
-            self._reader.feed(early)
-            self.on_again()
+        self.core.take_over(sock, early)
 
     async def _keep_time(self) -> None:
         """Return when the socket is closed, which it is at the latest when the patience with its peer ends."""
-        limits = self._limits
-        while self._socket is not None:
+        core, limits = self.core, self._limits
+        while core.socket is not None:
             due = min(
-                self._output.stuck_since + limits.send_timeout,
-                self._output.failed_at + limits.close_timeout,
-                self._linger_until,
+                core.output.stuck_since + limits.send_timeout,
+                core.output.failed_at + limits.close_timeout,
+                core.linger_until,
             )
             if trio.current_time() < due:
                 with trio.move_on_at(due):
-                    await self._changed.park()
+                    await core.changed.park()
                 continue
-            if self._output.stuck_since < math.inf and self._end is None:
-                self._end = End(None, "peer does not read", by_peer=False)
-            self._lost()
+            if core.output.stuck_since < math.inf and core.end is None:
+                core.end = End(None, "peer does not read", by_peer=False)
+            core.lost()

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Sequence
 
 import trio
-from mypy_extensions import mypyc_attr
 
 from callrt.wire.connection import End
 from callrt.wire.direct_frames import (
@@ -37,15 +36,15 @@ from callrt.wire.direct_tls import TlsStream
 from callrt.wire.limits import SocketLimits
 from callrt.wire.transport import MESSAGES_AT_ONCE, Glance, Sink, TransportClosed
 
-RECEIVE_BYTES = 16_384
-"""Per read. A buffer of this size is made for each, so it is no larger than what comes at once."""
+CARRIER_BYTES, MODEL_BYTES = 4_096, 16_384
+"""Per read. A buffer of this size is made for each, so it is no larger than what comes at once: some frames of a
+caller's, or a piece of a reply."""
 
 
 _NOTHING: deque[str | bytes] = deque(maxlen=0)
 """Once messages are delivered nothing waits for a reader."""
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class DirectSocket:
     """The part of a direct transport that never waits. No method has a checkpoint, and none lets out anything that a
     peer or a sink has caused."""
@@ -54,25 +53,40 @@ class DirectSocket:
         self._limits = limits
         self._server = server
         self._tls = tls
+        self._read_bytes = CARRIER_BYTES if server else MODEL_BYTES
         self._reader = FrameReader(masked=server, message_bytes=limits.message_bytes)
         self._writer = FrameWriter(masked=not server)
-        self._socket: socket.socket | None = None
+        self.socket: socket.socket | None = None
         self._hub: Hub | None = None
         self._events = 0
-        self._inbox = _NOTHING
-        self._sink: Sink | None = None
-        self._glance: Glance | None = None
-        self._sink_done = False
-        self._sink_error: Exception | None = None
-        self._readers = trio.lowlevel.ParkingLot()
-        self._output = Output(self._output_changed)
+        self.inbox = _NOTHING
+        self.sink: Sink | None = None
+        self.glance: Glance | None = None
+        self.sink_done = False
+        self.sink_error: Exception | None = None
+        self.readers = trio.lowlevel.ParkingLot()
+        self.output = Output(self._output_changed)
         self._pong_due: bytes | None = None
-        self._pings = Pings(self._say_ping)
-        self._end: End | None = None
-        self._changed = trio.lowlevel.ParkingLot()
-        self._received = 0
+        self.pings = Pings(self._say_ping)
+        self.end: End | None = None
+        self.changed = trio.lowlevel.ParkingLot()
+        self.received = 0
         self._lingers = False
-        self._linger_until = math.inf
+        self.linger_until = math.inf
+
+    def take_over(self, sock: socket.socket, early: bytes) -> None:
+        """The socket is open and ours from now on. ``early``: what the peer has sent behind its handshake."""
+        self.socket = self.output.socket = sock
+        if self._tls is not None:
+            try:
+                early += self._tls.decrypt(b"")
+            except ssl.SSLError:
+                self.lost()
+                return
+        self._watch()
+        if early:
+            self._reader.feed(early)
+            self.on_again()
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -80,7 +94,7 @@ class DirectSocket:
         """The hub says that there is something to do."""
         if events & WRITABLE:
             self._flush()
-        sock = self._socket
+        sock = self.socket
         if not events & ~WRITABLE or sock is None:
             return
         lingering = self._lingers
@@ -89,13 +103,13 @@ class DirectSocket:
             self.on_again()
             return
         try:
-            data = sock.recv(RECEIVE_BYTES)
+            data = sock.recv(self._read_bytes)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             data = b""
         if not data:
-            self._lost()
+            self.lost()
             return
         if lingering:
             return
@@ -103,7 +117,7 @@ class DirectSocket:
             data = self._decrypt(data)
             if not data:
                 return
-        if self._sink is not None and self._end is None:
+        if self.sink is not None and self.end is None:
             payload = self._reader.whole(data)
             if payload is not None:
                 self._take(payload)
@@ -113,10 +127,10 @@ class DirectSocket:
 
     def _take(self, payload: bytes) -> None:
         """A whole text message, for the glance or else for the sink."""
-        glance = self._glance
+        glance = self.glance
         try:
             if glance is not None and glance(payload):
-                self._received += 1
+                self.received += 1
                 return
             text = as_text(payload)
         except ProtocolViolation as violation:
@@ -132,21 +146,21 @@ class DirectSocket:
         try:
             clear = self._tls.decrypt(data)
         except ssl.SSLError:
-            self._lost()
+            self.lost()
             return b""
         answer = self._tls.answer()
         if answer:
-            self._output.write(answer, None)
+            self.output.write(answer, None)
         return clear
 
     def on_again(self) -> None:
         """Take everything that is whole in the buffer, as far as it is wanted and fair."""
-        reader, inbox = self._reader, self._inbox
+        reader, inbox = self._reader, self.inbox
         for _ in range(MESSAGES_AT_ONCE):
-            if self._sink is None and len(inbox) >= self._limits.inbox_messages and not self._ended_by_us():
+            if self.sink is None and len(inbox) >= self._limits.inbox_messages and not self._ended_by_us():
                 self._watch()
                 return
-            if self._socket is None or self._lingers:
+            if self.socket is None or self._lingers:
                 return
             try:
                 found = reader.next()
@@ -155,17 +169,17 @@ class DirectSocket:
                 opcode, payload = found
                 if opcode >= CLOSE:
                     self._control(opcode, payload)
-                elif self._end is not None:
+                elif self.end is not None:
                     pass  # said after the end: nobody listens
-                elif self._sink is not None and opcode == TEXT:
+                elif self.sink is not None and opcode == TEXT:
                     self._take(payload)
-                elif self._sink is not None:
+                elif self.sink is not None:
                     self._pour(payload)
                 else:
                     if inbox is _NOTHING:
-                        inbox = self._inbox = deque()
+                        inbox = self.inbox = deque()
                     inbox.append(as_text(payload) if opcode == TEXT else payload)
-                    self._readers.unpark_all()
+                    self.readers.unpark_all()
             except ProtocolViolation as violation:
                 self._violated(violation)
                 return
@@ -173,13 +187,13 @@ class DirectSocket:
             self._hub.again(self)
 
     def _pour(self, message: str | bytes) -> None:
-        sink = self._sink
+        sink = self.sink
         assert sink is not None
-        self._received += 1
+        self.received += 1
         try:
             if sink(message):
                 return
-            self._sink_done = True
+            self.sink_done = True
         except Exception as error:
             self._failed(error)
         else:
@@ -187,14 +201,14 @@ class DirectSocket:
 
     def _failed(self, error: Exception) -> None:
         """Not the hub's business: whoever called deliver gets it."""
-        self._sink_error = error
+        self.sink_error = error
         self._no_sink()
 
     def _no_sink(self) -> None:
-        self._sink = self._glance = None
-        self._readers.unpark_all()
+        self.sink = self.glance = None
+        self.readers.unpark_all()
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
         """There is room again, or somebody who wants all: go on where the full inbox stopped."""
         self._watch()
         if self._reader.rest and self._hub is not None:
@@ -204,36 +218,36 @@ class DirectSocket:
         if opcode == PING:
             self._pong(payload)
         elif opcode == PONG:
-            self._pings.ponged(payload)
+            self.pings.ponged(payload)
         else:
             code, reason = parse_close(payload)
-            if self._end is None:
-                self._end = End(code, reason, by_peer=True)
-                self._say_close(None if code == 1005 else code, "")
-            self._finish()
+            if self.end is None:
+                self.end = End(code, reason, by_peer=True)
+                self.say_close(None if code == 1005 else code, "")
+            self.finish()
 
     def _violated(self, violation: ProtocolViolation) -> None:
-        if self._end is not None:
-            self._finish()
+        if self.end is not None:
+            self.finish()
             return
         # Whom to blame is as in the reference: for a message too big it is our limit.
-        self._end = End(violation.code, violation.reason, by_peer=violation.code != 1009)
-        self._say_close(violation.code, violation.reason)
+        self.end = End(violation.code, violation.reason, by_peer=violation.code != 1009)
+        self.say_close(violation.code, violation.reason)
         if violation.code == 1009:
             self._linger()
         else:
-            self._finish()
+            self.finish()
 
-    def _lost(self) -> None:
-        if self._end is None:
-            self._end = End(None, "", by_peer=True)
-        self._finish()
+    def lost(self) -> None:
+        if self.end is None:
+            self.end = End(None, "", by_peer=True)
+        self.finish()
 
     # -- writing ---------------------------------------------------------------------------------------
 
     def send_nowait(self, message: str | bytes) -> bool:
         """Write or queue one message. False, and nothing queued, when the backlog is full or the socket has ended."""
-        if self._end is not None or self._socket is None:
+        if self.end is not None or self.socket is None:
             return False
         if isinstance(message, str):
             payload, opcode = message.encode(), TEXT
@@ -243,13 +257,13 @@ class DirectSocket:
 
     def send_encoded_nowait(self, text: bytes) -> bool:
         """``send_nowait`` for a text that is UTF-8 already."""
-        if self._end is not None or self._socket is None:
+        if self.end is not None or self.socket is None:
             return False
         return self._send(TEXT, text)
 
     def _send(self, opcode: int, payload: bytes) -> bool:
         size = len(payload)
-        output = self._output
+        output = self.output
         if output.backlog_bytes + size > self._limits.backlog_bytes:
             return False
         frame = self._writer.frame(opcode, payload)
@@ -260,12 +274,12 @@ class DirectSocket:
 
     def send_together_nowait(self, messages: Sequence[str]) -> bool:
         """Text messages in one write: all of them, or False and none."""
-        if self._end is not None or self._socket is None:
+        if self.end is not None or self.socket is None:
             return False
         frame = self._writer.frame
         payloads = [message.encode() for message in messages]
         size = sum(map(len, payloads))
-        output = self._output
+        output = self.output
         if output.backlog_bytes + size > self._limits.backlog_bytes:
             return False
         frames = b"".join([frame(TEXT, payload) for payload in payloads])
@@ -275,74 +289,74 @@ class DirectSocket:
 
     def _write(self, frame: bytes) -> None:
         """A control frame."""
-        self._output.write(frame if self._tls is None else self._tls.encrypt(frame), None)
+        self.output.write(frame if self._tls is None else self._tls.encrypt(frame), None)
 
     def _output_changed(self) -> None:
         self._watch()
-        self._changed.unpark_all()
+        self.changed.unpark_all()
 
     def _flush(self) -> None:
-        self._output.flush()
-        if self._pong_due is not None and not self._output.waits:
+        self.output.flush()
+        if self._pong_due is not None and not self.output.waits:
             payload, self._pong_due = self._pong_due, None
             self._pong(payload)
 
-    def _say_close(self, code: int | None, reason: str) -> None:
-        if self._socket is not None and not self._output.failed:
+    def say_close(self, code: int | None, reason: str) -> None:
+        if self.socket is not None and not self.output.failed:
             self._write(self._writer.frame(CLOSE, close_payload(code, reason)))
 
     # -- pings -----------------------------------------------------------------------------------------
 
     def _say_ping(self, payload: bytes) -> None:
-        if self._socket is not None and not self._output.failed:
+        if self.socket is not None and not self.output.failed:
             self._write(self._writer.frame(PING, payload))
 
     def _pong(self, payload: bytes) -> None:
         """Answer a ping; of those that come while the socket takes nothing only the last needs an answer."""
-        if self._end is not None or self._output.failed:
+        if self.end is not None or self.output.failed:
             return
-        if self._output.waits:
+        if self.output.waits:
             self._pong_due = payload
         else:
             self._write(self._writer.frame(PONG, payload))
 
     # -- ending ----------------------------------------------------------------------------------------
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """There is an end: close the socket and wake whoever waits for anything. Idempotent."""
         self._unwatch()
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = self._output.socket = None
-        self._output.drop()
-        self._readers.unpark_all()
-        self._changed.unpark_all()
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = self.output.socket = None
+        self.output.drop()
+        self.readers.unpark_all()
+        self.changed.unpark_all()
 
     def _linger(self) -> None:
         """After our own 1009: unread bytes would turn the close into a reset, which tells nothing."""
-        if self._socket is None:
+        if self.socket is None:
             return
         self._lingers = True
-        self._linger_until = trio.current_time() + self._limits.close_timeout / 2
+        self.linger_until = trio.current_time() + self._limits.close_timeout / 2
         try:
-            self._socket.shutdown(socket.SHUT_WR)
+            self.socket.shutdown(socket.SHUT_WR)
         except OSError:
-            self._finish()
+            self.finish()
             return
-        self._readers.unpark_all()
-        self._changed.unpark_all()
+        self.readers.unpark_all()
+        self.changed.unpark_all()
 
     # -- watching --------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
         """Tell the hub what we wait for, if that has changed."""
-        if self._socket is None:
+        if self.socket is None:
             return
-        full = self._sink is None and len(self._inbox) >= self._limits.inbox_messages and self._end is None
-        events = (0 if full else READABLE) | (WRITABLE if self._output.waits else 0)
+        full = self.sink is None and len(self.inbox) >= self._limits.inbox_messages and self.end is None
+        events = (0 if full else READABLE) | (WRITABLE if self.output.waits else 0)
         if events == self._events:
             return
-        fd = self._socket.fileno()
+        fd = self.socket.fileno()
         # A socket that nothing is wanted of leaves the hub: a broken connection would be reported for ever.
         if not events:
             self._unwatch()
@@ -355,20 +369,20 @@ class DirectSocket:
         self._events = events
 
     def _unwatch(self) -> None:
-        if self._hub is not None and self._socket is not None:
-            self._hub.remove(self._socket.fileno(), self)
+        if self._hub is not None and self.socket is not None:
+            self._hub.remove(self.socket.fileno(), self)
         self._hub = None
         self._events = 0
 
     # -- how it ended ----------------------------------------------------------------------------------
 
     def _ended_by_us(self) -> bool:
-        return self._end is not None and not self._end.by_peer
+        return self.end is not None and not self.end.by_peer
 
-    def _raise_if_ours(self) -> None:
-        if self._ended_by_us() or (self._end is None and self._socket is None):
-            raise self._closed()
+    def raise_if_ours(self) -> None:
+        if self._ended_by_us() or (self.end is None and self.socket is None):
+            raise self.closed()
 
-    def _closed(self) -> TransportClosed:
-        end = self._end or End(None, "never opened", by_peer=False)
+    def closed(self) -> TransportClosed:
+        end = self.end or End(None, "never opened", by_peer=False)
         return TransportClosed(end.code, end.reason, end.by_peer)

@@ -90,14 +90,16 @@ class Delivering(Protocol):
 class WritingTogether(Protocol):
     """A transport that can put several messages into one write."""
 
-    def send_together_nowait(self, messages: Sequence[str]) -> bool: ...
+    @property
+    def send_together_nowait(self) -> Callable[[Sequence[str]], bool]: ...
 
 
 @runtime_checkable
 class WritingEncoded(Protocol):
     """A transport that takes text which is UTF-8 already."""
 
-    def send_encoded_nowait(self, text: bytes) -> bool: ...
+    @property
+    def send_encoded_nowait(self) -> Callable[[bytes], bool]: ...
 
 
 def encoded_sender(transport: Transport) -> Callable[[bytes], bool]:

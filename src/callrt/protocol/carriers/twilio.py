@@ -48,6 +48,10 @@ _EVENTS = ("connected", "start", "media", "dtmf", "mark", "stop")
 _DIGITS = "0123456789*#ABCD"
 
 
+_decode = msgspec.json.Decoder(wire.Envelope).decode
+_decode_next = msgspec.json.Decoder(wire.Next).decode
+
+
 class _Bad(Exception):
     """Carries a static reason out of a handler."""
 
@@ -58,8 +62,6 @@ class TwilioCodec:
     def __init__(self) -> None:
         self.stream_id: str | None = None
         """Learned at ``start``."""
-        self._decoder = msgspec.json.Decoder(wire.Envelope)
-        self._next_decoder = msgspec.json.Decoder(wire.Next)
         self._next_chunk: str | None = None
         """As Twilio will write it; None: not known."""
         self._call_id = ""
@@ -80,7 +82,7 @@ class TwilioCodec:
         if len(message) > MESSAGE_CHARACTERS_MAX:
             return BadMessage("too_large")
         try:
-            envelope = self._decoder.decode(message)
+            envelope = _decode(message)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return BadMessage(_why_not(message))
         try:
@@ -115,7 +117,7 @@ class TwilioCodec:
         if self._next_chunk is None or len(text) > _NEXT_CHARACTERS_MAX:
             return None
         try:
-            envelope = self._next_decoder.decode(text)
+            envelope = _decode_next(text)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return None
         media, sequence = envelope.media, envelope.sequenceNumber

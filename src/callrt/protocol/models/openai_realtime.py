@@ -74,6 +74,8 @@ AUDIO_FORMATS: Mapping[str, Mapping[str, str | int]] = {
 """G.711 has no ``rate`` in the schema."""
 
 
+_interesting: msgspec.json.Decoder[wire.Interesting] = msgspec.json.Decoder(wire.Interesting)
+_any_message = msgspec.json.Decoder(wire.AnyMessage)
 _APPEND = b'{"type":"input_audio_buffer.append","audio":"'
 
 
@@ -81,8 +83,6 @@ class OpenAIRealtimeCodec:
     """One session's dialect. Remembers which tool calls it has reported, and whether it has heard a voice."""
 
     def __init__(self) -> None:
-        self._decoder: msgspec.json.Decoder[wire.Interesting] = msgspec.json.Decoder(wire.Interesting)
-        self._type_decoder = msgspec.json.Decoder(wire.AnyMessage)
         self._tool_calls: dict[str, None] = {}
         self._audio_seen = False
 
@@ -93,7 +93,7 @@ class OpenAIRealtimeCodec:
         if not isinstance(message, str):
             return (BadMessage("binary"),)
         try:
-            parsed = self._decoder.decode(message)
+            parsed = _interesting.decode(message)
         except msgspec.ValidationError as misfit:
             return (self._not_interesting(message, str(misfit)),)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -160,7 +160,7 @@ class OpenAIRealtimeCodec:
     def _not_interesting(self, message: str, why: str) -> OtherMessage | BadMessage:
         """Rare enough to be parsed twice: which kind is it, or what is wrong with it?"""
         try:
-            kind = self._type_decoder.decode(message).type
+            kind = _any_message.decode(message).type
         except msgspec.ValidationError:
             return BadMessage("wrong_type" if message.lstrip()[:1] == "{" else "not_an_object")
         except (msgspec.DecodeError, UnicodeError, RecursionError):
