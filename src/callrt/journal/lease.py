@@ -8,13 +8,12 @@ epoch is a fencing token, and the journal is what it fences. No clock and no tim
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 
 from callrt.journal.errors import LeaseLost, StreamRefused
 
 
-@attrs.frozen
-class Lease:
+class Lease(msgspec.Struct, frozen=True, gc=False):
     """The newest lease of a call. Epoch 0: none was ever claimed."""
 
     epoch: int = 0
@@ -40,4 +39,4 @@ def check(call_sid: str, lease: Lease, epoch: int | None) -> Lease | LeaseLost:
         return lease
     if epoch < lease.epoch:
         return LeaseLost(call_sid, epoch, lease.epoch)
-    return attrs.evolve(lease, epoch=epoch)
+    return msgspec.structs.replace(lease, epoch=epoch)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-import attrs
+import msgspec
 
 from callrt.journal.errors import CorruptRecord, LeaseLost, Overtaken, StoreFailed, StreamRefused
 from callrt.journal.lease import Lease, check, claim
@@ -21,8 +21,7 @@ from callrt.protocol.records import CallEnded, Entry, StreamAttached
 # ---- what is asked of a store
 
 
-@attrs.frozen
-class Append:
+class Append(msgspec.Struct, frozen=True, gc=False):
     """One record to append, already encoded. ``epoch``: the lease it is written under, None for none."""
 
     call_sid: str
@@ -32,8 +31,7 @@ class Append:
     epoch: int | None = None
 
 
-@attrs.frozen
-class Claim:
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """Claim the call for a stream: the next lease and its ``StreamAttached``, together or not at all."""
 
     call_sid: str
@@ -43,8 +41,7 @@ class Claim:
     process: str = ""
 
 
-@attrs.frozen
-class Seize:
+class Seize(msgspec.Struct, frozen=True, gc=False):
     """Append to a call that seems to be nobody's, if nothing was written of it since entry ``after``. With an end
     the lease moves on, so that an owner who was only slow writes nothing more."""
 
@@ -55,8 +52,7 @@ class Seize:
     after: int
 
 
-@attrs.frozen
-class Beat:
+class Beat(msgspec.Struct, frozen=True, gc=False):
     """This process is there. ``serving``: it takes calls. ``forget``: others that have long been gone."""
 
     process: str
@@ -64,24 +60,21 @@ class Beat:
     forget: tuple[str, ...] = ()
 
 
-@attrs.frozen
-class Forget:
+class Forget(msgspec.Struct, frozen=True, gc=False):
     """Delete ended calls that began before this wall time, the oldest first and so many at most."""
 
     before: float
     limit: int
 
 
-@attrs.frozen
-class Touch:
+class Touch(msgspec.Struct, frozen=True, gc=False):
     """Nothing to keep, but the disk must take a write: the proof that the next one would work."""
 
 
 Write = Append | Claim | Seize | Beat | Forget | Touch
 
 
-@attrs.frozen
-class Placed:
+class Placed(msgspec.Struct, frozen=True, gc=False):
     """It is in the journal, under this number. ``epoch``: of a ``Claim``, the lease it got. Of a ``Forget``, the
     number of calls that are gone."""
 
@@ -93,8 +86,7 @@ Outcome = Placed | LeaseLost | StreamRefused | Overtaken
 """Of one write in a transaction: a refusal concerns that one and not its neighbours."""
 
 
-@attrs.frozen
-class Peer:
+class Peer(msgspec.Struct, frozen=True, gc=False):
     """A process as the store knows it. ``beats`` only ever grows while it lives."""
 
     name: str
@@ -102,8 +94,7 @@ class Peer:
     serving: bool
 
 
-@attrs.frozen
-class Reading:
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """All that can be read of one call, in the order of the numbers, and what cannot."""
 
     entries: tuple[Entry, ...] = ()
@@ -155,8 +146,7 @@ ENDED_KIND: Final = str(CallEnded.__struct_config__.tag)
 NO_LEASE: Final = Lease()
 
 
-@attrs.frozen
-class Head:
+class Head(msgspec.Struct, frozen=True, gc=False):
     """What a store must know of a call to append to it."""
 
     last_number: int = 0
@@ -165,8 +155,7 @@ class Head:
     lease: Lease = NO_LEASE
 
 
-@attrs.frozen
-class Row:
+class Row(msgspec.Struct, frozen=True, gc=False):
     """What a store writes for one ``Placed``: the entry's sealed bytes, and columns to look at."""
 
     call_sid: str
@@ -199,7 +188,7 @@ def place(head: Head, write: Append | Claim | Seize) -> tuple[Head, Row | None, 
             return head, None, Overtaken(write.call_sid, write.after, head.last_number)
         lease, kind, record = head.lease, write.kind, write.record
         if kind == ENDED_KIND:
-            lease = attrs.evolve(lease, epoch=lease.epoch + 1)
+            lease = msgspec.structs.replace(lease, epoch=lease.epoch + 1)
     else:
         checked = check(write.call_sid, head.lease, write.epoch)
         if isinstance(checked, LeaseLost):

@@ -8,160 +8,137 @@ from __future__ import annotations
 
 from typing import Literal
 
-import attrs
+import msgspec
 
 
-@attrs.frozen
-class CallStarted:
+class CallStarted(msgspec.Struct, frozen=True, gc=False):
     """This process has taken up a call: a new one, or one that another process had begun."""
 
     call_sid: str = ""
 
 
-@attrs.frozen
-class CallEnded:
+class CallEnded(msgspec.Struct, frozen=True, gc=False):
     outcome: str
     call_sid: str = ""
 
 
-@attrs.frozen
-class CallReleased:
+class CallReleased(msgspec.Struct, frozen=True, gc=False):
     """The call is no longer ours (its lease is another's) and has not ended."""
 
     call_sid: str = ""
 
 
-@attrs.frozen
-class CallSettled:
+class CallSettled(msgspec.Struct, frozen=True, gc=False):
     """A call that no process carried any more has got its end here."""
 
     outcome: str
 
 
-@attrs.frozen
-class ActorRestarted:
+class ActorRestarted(msgspec.Struct, frozen=True, gc=False):
     actor: str
     reason: str
 
 
-@attrs.frozen
-class ActorEscalated:
+class ActorEscalated(msgspec.Struct, frozen=True, gc=False):
     actor: str
 
 
-@attrs.frozen
-class ModelRecovered:
+class ModelRecovered(msgspec.Struct, frozen=True, gc=False):
     """Loss of a model session to the first audio of its successor."""
 
     seconds: float
 
 
-@attrs.frozen
-class CarrierRecovered:
+class CarrierRecovered(msgspec.Struct, frozen=True, gc=False):
     """Loss of the carrier's stream to the attachment of its successor."""
 
     seconds: float
 
 
-@attrs.frozen
-class TurnLatency:
+class TurnLatency(msgspec.Struct, frozen=True, gc=False):
     """The caller stops speaking to the first agent audio written to the carrier."""
 
     seconds: float
 
 
-@attrs.frozen
-class BargeIn:
+class BargeIn(msgspec.Struct, frozen=True, gc=False):
     """The model's speech-started event to the carrier's clear written."""
 
     seconds: float
 
 
-@attrs.frozen
-class UplinkDelay:
+class UplinkDelay(msgspec.Struct, frozen=True, gc=False):
     """Caller's audio: time inside callrt."""
 
     seconds: float
 
 
-@attrs.frozen
-class DownlinkDelay:
+class DownlinkDelay(msgspec.Struct, frozen=True, gc=False):
     """Agent's audio: time inside callrt, without the wait for its turn to be played."""
 
     seconds: float
 
 
-@attrs.frozen
-class DeadAir:
+class DeadAir(msgspec.Struct, frozen=True, gc=False):
     """Silence the caller heard while a reply was owed."""
 
     seconds: float
 
 
-@attrs.frozen
-class FramesDropped:
+class FramesDropped(msgspec.Struct, frozen=True, gc=False):
     direction: Literal["uplink", "downlink"]
     reason: str
     count: int = 1
     """In frames of 20 ms."""
 
 
-@attrs.frozen
-class ToolRan:
+class ToolRan(msgspec.Struct, frozen=True, gc=False):
     tool: str
     status: str
     """ok, error, timeout, unknown."""
     seconds: float
 
 
-@attrs.frozen
-class JournalCommitted:
+class JournalCommitted(msgspec.Struct, frozen=True, gc=False):
     seconds: float
     entries: int
 
 
-@attrs.frozen
-class JournalDropped:
+class JournalDropped(msgspec.Struct, frozen=True, gc=False):
     """Write-behind entries given up because the journal's queue was full."""
 
     entries: int = 1
 
 
-@attrs.frozen
-class LoopLag:
+class LoopLag(msgspec.Struct, frozen=True, gc=False):
     """How much later than asked the event loop ran a task."""
 
     seconds: float
 
 
-@attrs.frozen
-class BadInput:
+class BadInput(msgspec.Struct, frozen=True, gc=False):
     """Input that was refused or could not be understood: counted, otherwise harmless."""
 
     source: Literal["carrier", "model", "webhook", "upgrade"]
     reason: str
 
 
-@attrs.frozen
-class ComfortPlayed:
+class ComfortPlayed(msgspec.Struct, frozen=True, gc=False):
     line: str
 
 
-@attrs.frozen
-class TransferTried:
+class TransferTried(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-@attrs.frozen
-class RequestServed:
+class RequestServed(msgspec.Struct, frozen=True, gc=False):
     route: str
     """The route's own name, never the path as asked."""
     status: int
     seconds: float
 
 
-@attrs.frozen
-class ConnectionRefused:
+class ConnectionRefused(msgspec.Struct, frozen=True, gc=False):
     """A connection over the bound was turned away."""
 
     port: Literal["public", "admin"]

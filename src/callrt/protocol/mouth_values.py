@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-import attrs
+import msgspec
 
 from callrt.protocol.carriers.events import CarrierCommand
 
 
-@attrs.frozen
-class MouthLimits:
+class MouthLimits(msgspec.Struct, frozen=True, gc=False):
     chunk_ms: int = 200
     """Audio between two marks, at most: five marks a second, and the coarseness of what marks can prove."""
     lead_ms: int = 400
@@ -36,7 +35,7 @@ class MouthLimits:
     """Overdue this long, a chunk counts as heard without its mark: twice the slowest detection of a dead
     stream."""
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         if self.chunk_ms <= 0 or self.chunk_ms % 20:
             raise ValueError(f"chunk_ms must be a multiple of 20, not {self.chunk_ms}")
         if self.lead_ms <= 0 or self.lead_max_ms < self.lead_ms + self.chunk_ms:
@@ -45,8 +44,7 @@ class MouthLimits:
             raise ValueError("presume_ms must not be below patience_ms")
 
 
-@attrs.frozen
-class ItemProgress:
+class ItemProgress(msgspec.Struct, frozen=True, gc=False):
     item_id: str
     content_index: int
     received_ms: int
@@ -61,8 +59,7 @@ class ItemProgress:
     """By a barge-in; ``heard_ms`` is final."""
 
 
-@attrs.frozen
-class ItemCut:
+class ItemCut(msgspec.Struct, frozen=True, gc=False):
     """An item that the caller did not hear to its end."""
 
     item_id: str
@@ -73,8 +70,7 @@ class ItemCut:
     ended: bool
 
 
-@attrs.frozen
-class Flush:
+class Flush(msgspec.Struct, frozen=True, gc=False):
     """A barge-in. Write ``commands`` first, then tell the model about ``items``."""
 
     epoch: int
@@ -87,8 +83,7 @@ class Flush:
     """Items whose end was heard although its mark was still under way."""
 
 
-@attrs.frozen
-class Lost:
+class Lost(msgspec.Struct, frozen=True, gc=False):
     """A stream went away. ``items`` have their positions frozen: the rest of each will be said again."""
 
     items: tuple[ItemProgress, ...] = ()
@@ -99,8 +94,7 @@ class Lost:
     completed: tuple[str, ...] = ()
 
 
-@attrs.frozen
-class MarkOutcome:
+class MarkOutcome(msgspec.Struct, frozen=True, gc=False):
     kind: Literal["played", "flushed", "stale", "unknown"]
     """flushed: of an epoch that a barge-in ended. stale: of another stream, or again. unknown: not ours."""
     completed: tuple[str, ...] = ()

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import attrs
+import msgspec
 
 
-@attrs.frozen
-class StreamConnected:
+class StreamConnected(msgspec.Struct, frozen=True, gc=False):
     """The carrier has opened its protocol; the stream itself is not known yet."""
 
     protocol: str
     version: str
 
 
-@attrs.frozen
-class StreamStarted:
+class StreamStarted(msgspec.Struct, frozen=True, gc=False):
     """The stream's identity and media format. Nothing else counts as "the call has a stream"."""
 
     stream_id: str
@@ -36,8 +34,7 @@ class StreamStarted:
     parameters: Mapping[str, str]
 
 
-@attrs.frozen
-class AudioReceived:
+class AudioReceived(msgspec.Struct, frozen=True, gc=False):
     """One inbound media message, usually one 20 ms frame."""
 
     payload: bytes
@@ -47,27 +44,23 @@ class AudioReceived:
     """Audio that the carrier dropped before this frame: fill with so much silence."""
 
 
-@attrs.frozen
-class DigitPressed:
+class DigitPressed(msgspec.Struct, frozen=True, gc=False):
     digit: str
 
 
-@attrs.frozen
-class MarkEchoed:
+class MarkEchoed(msgspec.Struct, frozen=True, gc=False):
     """The carrier has played all audio queued before this mark, or has cleared it: the wire does not tell which."""
 
     name: str
 
 
-@attrs.frozen
-class StreamStopped:
+class StreamStopped(msgspec.Struct, frozen=True, gc=False):
     """An ordered end of the stream. It carries no reason: it is not a hang-up."""
 
     call_id: str
 
 
-@attrs.frozen
-class BadMessage:
+class BadMessage(msgspec.Struct, frozen=True, gc=False):
     """Input that could not be understood: counted, reported once per call, otherwise harmless (G10)."""
 
     reason: str
@@ -79,18 +72,15 @@ CarrierEvent = (
 )
 
 
-@attrs.frozen
-class SendAudio:
+class SendAudio(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
 
 
-@attrs.frozen
-class SendMark:
+class SendMark(msgspec.Struct, frozen=True, gc=False):
     name: str
 
 
-@attrs.frozen
-class ClearAudio:
+class ClearAudio(msgspec.Struct, frozen=True, gc=False):
     """Empty the carrier's playback buffer; it answers with all outstanding marks, as if they had been played."""
 
 

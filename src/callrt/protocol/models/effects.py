@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 
 from callrt.protocol.faults import FaultKind
 from callrt.protocol.models.events import ModelCommand
 
 
-@attrs.frozen
-class Send:
+class Send(msgspec.Struct, frozen=True, gc=False):
     """Write this to the model."""
 
     command: ModelCommand
     event_id: str | None = None
 
 
-@attrs.frozen
-class Speak:
+class Speak(msgspec.Struct, frozen=True, gc=False):
     """Audio of the reply, for the mouth. ``item`` is unique within the call, not only within the session."""
 
     item: str
@@ -25,8 +23,7 @@ class Speak:
     audio: bytes
 
 
-@attrs.frozen
-class SpeechComplete:
+class SpeechComplete(msgspec.Struct, frozen=True, gc=False):
     """No more audio of this item will come."""
 
     item: str
@@ -34,82 +31,70 @@ class SpeechComplete:
     """False: generation was cut short (failed, cancelled, incomplete): the words that came are not all."""
 
 
-@attrs.frozen
-class Words:
+class Words(msgspec.Struct, frozen=True, gc=False):
     item: str
     text: str
     final: bool
 
 
-@attrs.frozen
-class BargeIn:
+class BargeIn(msgspec.Struct, frozen=True, gc=False):
     """The caller has begun to speak: silence the mouth first, then tell the model what was heard."""
 
     item: str
     at_ms: int
 
 
-@attrs.frozen
-class SpeechPaused:
+class SpeechPaused(msgspec.Struct, frozen=True, gc=False):
     """The caller has stopped speaking, at this millisecond of the session's audio."""
 
     item: str
     at_ms: int
 
 
-@attrs.frozen
-class TurnTaken:
+class TurnTaken(msgspec.Struct, frozen=True, gc=False):
     """The caller's speech is now a turn; its words may come later."""
 
     item: str
 
 
-@attrs.frozen
-class CallerWords:
+class CallerWords(msgspec.Struct, frozen=True, gc=False):
     item: str
     text: str
 
 
-@attrs.frozen
-class RunTool:
+class RunTool(msgspec.Struct, frozen=True, gc=False):
     call_id: str
     name: str
     arguments: str
 
 
-@attrs.frozen
-class WentLive:
+class WentLive(msgspec.Struct, frozen=True, gc=False):
     """The handshake and the replay are over: the caller's audio may flow."""
 
 
-@attrs.frozen
-class Useful:
+class Useful(msgspec.Struct, frozen=True, gc=False):
     """The session has done something for the caller: failures before it are forgiven."""
 
 
-@attrs.frozen
-class Trouble:
+class Trouble(msgspec.Struct, frozen=True, gc=False):
     """A failure is known while a reply is owed, and the session goes on: comfort may be due."""
 
     kind: FaultKind
     detail: str = ""
 
 
-@attrs.frozen
-class ReplyOver:
+class ReplyOver(msgspec.Struct, frozen=True, gc=False):
     """The model has finished a reply, spoken or not; nothing of it is still to come."""
 
 
-@attrs.frozen
-class Noticed:
+class Noticed(msgspec.Struct, frozen=True, gc=False):
     """A fault to be counted and nothing more."""
 
     kind: FaultKind
     detail: str = ""
 
 
-@attrs.frozen
-class SessionFailed:
+class SessionFailed(msgspec.Struct, frozen=True, gc=False):
     """This session cannot go on."""
 
     kind: FaultKind

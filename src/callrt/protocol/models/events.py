@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import attrs
+import msgspec
 
 # -- what the model says ------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class SessionCreated:
+class SessionCreated(msgspec.Struct, frozen=True, gc=False):
     """The session is real only now: an accepted upgrade proves nothing (failure-modes 2.3)."""
 
     session_id: str
@@ -25,40 +24,34 @@ class SessionCreated:
     """Unix seconds, if the provider says so."""
 
 
-@attrs.frozen
-class SessionUpdated:
+class SessionUpdated(msgspec.Struct, frozen=True, gc=False):
     """The provider's effective configuration after one of ours was taken."""
 
     session: Mapping[str, Any]
 
 
-@attrs.frozen
-class SpeechStarted:
+class SpeechStarted(msgspec.Struct, frozen=True, gc=False):
     item_id: str
     at_ms: int
     """Milliseconds of audio appended to this session so far; padding already included."""
 
 
-@attrs.frozen
-class SpeechStopped:
+class SpeechStopped(msgspec.Struct, frozen=True, gc=False):
     item_id: str
     at_ms: int
 
 
-@attrs.frozen
-class TurnCommitted:
+class TurnCommitted(msgspec.Struct, frozen=True, gc=False):
     """The caller's audio has become an item of the conversation: a reply is owed."""
 
     item_id: str
 
 
-@attrs.frozen
-class InputCleared:
+class InputCleared(msgspec.Struct, frozen=True, gc=False):
     pass
 
 
-@attrs.frozen
-class CallerTranscript:
+class CallerTranscript(msgspec.Struct, frozen=True, gc=False):
     """What the caller said; asynchronous: before, during, after the reply, or never. Bind by item."""
 
     item_id: str
@@ -67,14 +60,12 @@ class CallerTranscript:
     """False: ``text`` is a delta. True: ``text`` is the whole transcript."""
 
 
-@attrs.frozen
-class CallerTranscriptFailed:
+class CallerTranscriptFailed(msgspec.Struct, frozen=True, gc=False):
     item_id: str
     code: str
 
 
-@attrs.frozen
-class ItemAdded:
+class ItemAdded(msgspec.Struct, frozen=True, gc=False):
     item_id: str
     role: str
     """``user``, ``assistant``, ``system`` or "" for items without a role (tool calls, outputs)."""
@@ -82,33 +73,28 @@ class ItemAdded:
     """The item's type: ``message``, ``function_call``, ``function_call_output``, …"""
 
 
-@attrs.frozen
-class ItemTruncated:
+class ItemTruncated(msgspec.Struct, frozen=True, gc=False):
     item_id: str
     heard_ms: int
 
 
-@attrs.frozen
-class ItemDeleted:
+class ItemDeleted(msgspec.Struct, frozen=True, gc=False):
     item_id: str
 
 
-@attrs.frozen
-class ReplyStarted:
+class ReplyStarted(msgspec.Struct, frozen=True, gc=False):
     reply_id: str
     metadata: Mapping[str, str]
     """Echoed from ``RequestReply``; empty when the model answered by itself."""
 
 
-@attrs.frozen
-class ReplyItemStarted:
+class ReplyItemStarted(msgspec.Struct, frozen=True, gc=False):
     reply_id: str
     item_id: str
     kind: str
 
 
-@attrs.frozen
-class ReplyAudio:
+class ReplyAudio(msgspec.Struct, frozen=True, gc=False):
     reply_id: str
     item_id: str
     content_index: int
@@ -116,8 +102,7 @@ class ReplyAudio:
     """In the session's output format."""
 
 
-@attrs.frozen
-class ReplyTranscript:
+class ReplyTranscript(msgspec.Struct, frozen=True, gc=False):
     """Words of the spoken reply, usually ahead of its audio."""
 
     reply_id: str
@@ -127,8 +112,7 @@ class ReplyTranscript:
     """False: ``text`` is a delta. True: ``text`` is the whole transcript of the item."""
 
 
-@attrs.frozen
-class ReplyText:
+class ReplyText(msgspec.Struct, frozen=True, gc=False):
     """Written words on an audio session: a known fault after a text-only history (failure-modes 3.9)."""
 
     reply_id: str
@@ -136,8 +120,7 @@ class ReplyText:
     text: str
 
 
-@attrs.frozen
-class ReplyItemDone:
+class ReplyItemDone(msgspec.Struct, frozen=True, gc=False):
     reply_id: str
     item_id: str
     kind: str
@@ -145,8 +128,7 @@ class ReplyItemDone:
     """``completed`` or ``incomplete``."""
 
 
-@attrs.frozen
-class ToolCallRequested:
+class ToolCallRequested(msgspec.Struct, frozen=True, gc=False):
     """A *completed* tool call: the arguments are whole. Deltas and ``arguments.done`` never become this."""
 
     reply_id: str
@@ -157,8 +139,7 @@ class ToolCallRequested:
     """JSON as the model wrote it; may be malformed."""
 
 
-@attrs.frozen
-class ReplyDone:
+class ReplyDone(msgspec.Struct, frozen=True, gc=False):
     reply_id: str
     status: Literal["completed", "cancelled", "failed", "incomplete"]
     reason: str = ""
@@ -166,11 +147,10 @@ class ReplyDone:
     error_type: str = ""
     error_code: str = ""
     usage: Mapping[str, Any] | None = None
-    metadata: Mapping[str, str] = attrs.field(factory=dict)
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-@attrs.frozen
-class ModelError:
+class ModelError(msgspec.Struct, frozen=True, gc=False):
     """An ``error`` message; most leave the session open."""
 
     error_type: str
@@ -181,16 +161,14 @@ class ModelError:
     client_event_id: str
 
 
-@attrs.frozen
-class OtherMessage:
+class OtherMessage(msgspec.Struct, frozen=True, gc=False):
     """Known and of no interest, or unknown: counted, never fatal."""
 
     kind: str
     known: bool
 
 
-@attrs.frozen
-class BadMessage:
+class BadMessage(msgspec.Struct, frozen=True, gc=False):
     """Input that could not be understood: counted, reported once per call, otherwise harmless (G10)."""
 
     reason: str
@@ -224,8 +202,7 @@ ModelEvent = (
 # -- what we may ask ----------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class ToolSpec:
+class ToolSpec(msgspec.Struct, frozen=True, gc=False):
     """A tool as the model sees it."""
 
     name: str
@@ -234,8 +211,7 @@ class ToolSpec:
     """JSON schema of an object."""
 
 
-@attrs.frozen
-class Configure:
+class Configure(msgspec.Struct, frozen=True, gc=False):
     """The whole session configuration; sent after ``SessionCreated`` and to change ``answer_by_itself``."""
 
     instructions: str
@@ -247,23 +223,19 @@ class Configure:
     transcription_model: str = "gpt-transcribe"
 
 
-@attrs.frozen
-class Probe:
+class Probe(msgspec.Struct, frozen=True, gc=False):
     """Anything that a living session answers at once and that changes nothing."""
 
 
-@attrs.frozen
-class AppendAudio:
+class AppendAudio(msgspec.Struct, frozen=True, gc=False):
     audio: bytes
 
 
-@attrs.frozen
-class ClearInput:
+class ClearInput(msgspec.Struct, frozen=True, gc=False):
     pass
 
 
-@attrs.frozen
-class AddMessage:
+class AddMessage(msgspec.Struct, frozen=True, gc=False):
     """An item of history, oldest first. ``text`` is what was said or, for the assistant, what was *heard*."""
 
     role: Literal["user", "assistant", "system"]
@@ -271,16 +243,14 @@ class AddMessage:
     item_id: str
 
 
-@attrs.frozen
-class AddSpeech:
+class AddSpeech(msgspec.Struct, frozen=True, gc=False):
     """A caller's turn whose words are not known: the audio itself, in the session's input format."""
 
     audio: bytes
     item_id: str
 
 
-@attrs.frozen
-class AddToolCall:
+class AddToolCall(msgspec.Struct, frozen=True, gc=False):
     """A past tool call, for replay; its ``AddToolOutput`` must follow."""
 
     call_id: str
@@ -289,34 +259,29 @@ class AddToolCall:
     item_id: str
 
 
-@attrs.frozen
-class AddToolOutput:
+class AddToolOutput(msgspec.Struct, frozen=True, gc=False):
     call_id: str
     output: str
     item_id: str
 
 
-@attrs.frozen
-class TruncateItem:
+class TruncateItem(msgspec.Struct, frozen=True, gc=False):
     item_id: str
     content_index: int
     heard_ms: int
 
 
-@attrs.frozen
-class DeleteItem:
+class DeleteItem(msgspec.Struct, frozen=True, gc=False):
     item_id: str
 
 
-@attrs.frozen
-class RequestReply:
+class RequestReply(msgspec.Struct, frozen=True, gc=False):
     instructions: str | None = None
     """Replaces the session's instructions for this reply: prepend them yourself."""
-    metadata: Mapping[str, str] = attrs.field(factory=dict)
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-@attrs.frozen
-class CancelReply:
+class CancelReply(msgspec.Struct, frozen=True, gc=False):
     reply_id: str | None = None
 
 

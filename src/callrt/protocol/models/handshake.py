@@ -7,6 +7,7 @@ carry out, and in ``phase`` whether the session is live or failed.
 from __future__ import annotations
 
 import attrs
+from msgspec.structs import replace
 
 from callrt.protocol.faults import FaultKind
 from callrt.protocol.models import effects as fx
@@ -37,7 +38,7 @@ class Handshake:
             case ev.SessionCreated() if self.phase is Phase.OPENING:
                 self._enter(Phase.CONFIGURING, now + self.limits.open_seconds)
                 by_itself = not self.opening.replay
-                return [self.requests.send(attrs.evolve(self.opening.configure, answer_by_itself=by_itself))]
+                return [self.requests.send(replace(self.opening.configure, answer_by_itself=by_itself))]
             case ev.SessionUpdated() if self.phase is Phase.CONFIGURING:
                 return self._configured(event, now)
             case ev.ItemAdded() if self.phase is Phase.REPLAYING and event.item_id == self._awaited:
@@ -78,7 +79,7 @@ class Handshake:
         self.phase = Phase.LIVE
         out: list[fx.Effect] = []
         if self.opening.replay:
-            out.append(self.requests.send(attrs.evolve(self.opening.configure, answer_by_itself=True)))
+            out.append(self.requests.send(replace(self.opening.configure, answer_by_itself=True)))
         return [*out, fx.WentLive()]
 
     def _fail(self, kind: FaultKind, detail: str) -> list[fx.Effect]:
