@@ -133,6 +133,18 @@ def test_uplink_bound_drops_the_oldest_and_counts_it() -> None:
     assert uplink.lost_bytes == 100 * 160 - 8000
 
 
+def test_uplink_counts_as_lost_only_what_somebody_needed() -> None:
+    uplink = Uplink(keep_ms=1000, tail_ms=100)
+    for _ in range(50):
+        uplink.hear(bytes(160))
+    uplink.need_from(0)  # long let go of, when nobody wanted it
+    assert uplink.lost_bytes == 0
+    start = uplink.start
+    for _ in range(100):
+        uplink.hear(bytes(160))
+    assert uplink.lost_bytes == uplink.start - start > 0
+
+
 def test_uplink_keeps_only_a_tail_when_nobody_needs_it() -> None:
     uplink = Uplink(keep_ms=30_000, tail_ms=2_000)
     for _ in range(3000):

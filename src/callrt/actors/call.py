@@ -276,7 +276,7 @@ class Call:
         line, conduct = self.line, self.conduct
         while True:
             while line.notices:
-                if not await self._heed(line.notices.popleft()):
+                if not await self._heed(line.notices.pop(0)):
                     return None
             now = trio.current_time()
             busy = line.turn.owed or not line.voice.silent

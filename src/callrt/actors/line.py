@@ -9,7 +9,6 @@ has turned into words, the rung of the ladder) is here.
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -127,7 +126,7 @@ class Line:
         self.over = trio.Event()
         """The call has no further use for a carrier: the carrier actor ends in good order."""
         self.voice_wake = Wake()
-        self.notices: deque[Notice] = deque()
+        self.notices: list[Notice] = []
         """For the director. As many as streams, wishes and freezes; "the caller spoke" stands there once."""
         self.director_wake = Wake()
         self.model_lost_at: float | None = None

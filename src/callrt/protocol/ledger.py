@@ -16,7 +16,6 @@ mu-law at 8 kHz: 8 bytes are 1 ms, 160 bytes one frame. Positions are integers i
 from __future__ import annotations
 
 import math
-from collections import deque
 from typing import Generic, TypeVar
 
 import attrs
@@ -29,6 +28,9 @@ BYTES_PER_SECOND = 8000
 
 _A_HAIR = 1e-6
 """Frames that the clock may be short of by rounding: 0.3 - 0.1 must still be ten frames."""
+
+DELAYS_REMEMBERED = 8
+"""Of the newest echoes."""
 
 V = TypeVar("V")
 
@@ -90,7 +92,7 @@ class Ledger(Generic[V]):
     ) -> None:
         """``echoes``: this carrier has echoed marks on an earlier stream."""
         assert presume_after >= patience
-        self.chunks: deque[Chunk[V]] = deque()
+        self.chunks: list[Chunk[V]] = []
         self.in_flight = 0
         """Bytes sent and not acknowledged."""
         self.dry_at = now
@@ -101,7 +103,7 @@ class Ledger(Generic[V]):
         self.delay = delay
         """From sending into an empty buffer to being heard: as late as echoes are, or a guess."""
         self._delay_max = delay_max
-        self._delays: deque[float] = deque(maxlen=8)
+        self._delays: list[float] = []
         self._patience = patience
         self._presume_after = presume_after
 
@@ -123,6 +125,7 @@ class Ledger(Generic[V]):
                 return []
             played = [self._settle() for _ in range(count)]
         self._delays.append(max(0.0, now - played[-1].due))
+        del self._delays[:-DELAYS_REMEMBERED]
         self.delay = min(max(self._delays), self._delay_max)
         self.echoed = True
         self._free_at = now
@@ -193,7 +196,7 @@ class Ledger(Generic[V]):
         return max(self._free_at, head.sent_at + self.delay) + head.length / BYTES_PER_SECOND
 
     def _settle(self) -> Chunk[V]:
-        chunk = self.chunks.popleft()
+        chunk = self.chunks.pop(0)
         self.in_flight -= chunk.length
         assert self.in_flight >= 0
         return chunk

@@ -14,7 +14,6 @@ No clock: ``now`` is float seconds, given to each method. mu-law at 8 kHz: 8 byt
 from __future__ import annotations
 
 import math
-from collections import deque
 
 from callrt.protocol.carriers.events import CarrierCommand, ClearAudio, SendAudio, SendMark
 from callrt.protocol.ledger import BYTES_PER_MS, BYTES_PER_SECOND, Ledger, Mark
@@ -45,13 +44,13 @@ class Mouth:
         self.attached = False
         self.dropped: dict[str, int] = {}
         """Bytes by reason: dead_item, ended_item, queue_full, too_many_items, flushed, lost_line."""
-        self._voices: deque[Voice] = deque()
+        self._voices: list[Voice] = []
         """Neither complete nor cut, in the order of their first audio."""
         self._speaker: Voice | None = None
         """Has the mouth until it has nothing to send."""
-        self._recent: deque[Voice] = deque(maxlen=self.limits.items_max)
-        """Items, live or not, in the order of their first audio."""
-        self._unsettled: deque[Voice] = deque(maxlen=self.limits.items_max)
+        self._recent: list[Voice] = []
+        """Items, live or not, in the order of their first audio; the oldest forgotten first."""
+        self._unsettled: list[Voice] = []
         """The recent ones that ``progress`` has not told to be complete or cut."""
         self._items: dict[tuple[str, int], Voice] = {}
         """The recent items of this model session by id and content index."""
@@ -296,7 +295,7 @@ class Mouth:
         heard = self._positions(now)
         told = tuple(voice.progress(heard.get(voice, voice.heard)) for voice in unsettled)
         while unsettled and (unsettled[0].complete or unsettled[0].cut):
-            unsettled.popleft()
+            del unsettled[0]
         return told
 
     def audio_end(self, now: float) -> float:
@@ -342,7 +341,7 @@ class Mouth:
             return (), ()
         items: list[str] = []
         lines: list[str] = []
-        live: deque[Voice] = deque()
+        live: list[Voice] = []
         for voice in self._voices:
             if voice.complete:
                 (lines if voice.line else items).append(voice.name)
@@ -363,6 +362,9 @@ class Mouth:
             key = (oldest.name, oldest.content_index)
             if self._items.get(key) is oldest:
                 del self._items[key]
+            del self._recent[0]
+            if self._unsettled and self._unsettled[0] is oldest:
+                del self._unsettled[0]
         self._recent.append(voice)
         self._unsettled.append(voice)
         self._items[item_id, content_index] = voice

@@ -11,7 +11,6 @@ Milliseconds are of the item's own audio, integers.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
 
 from callrt.protocol.alignment import Sound, Word, heard_until, units_spoken, words_of
 from callrt.protocol.attention import loud_frames
@@ -24,6 +23,9 @@ PACE_BOUNDS = (18.0, 60.0)
 
 PACE_UNITS_MIN = 40
 """Shorter utterances say little about the pace: they are mostly pauses."""
+
+PACES_REMEMBERED = 8
+"""Utterances."""
 
 WORDS_AHEAD_DOUBT_MS = 1000
 """Words may also lag behind their audio; the bound from below is believed no further than this."""
@@ -135,7 +137,7 @@ class Transcript:
     def __init__(self, items_max: int = 64) -> None:
         self._items_max = items_max
         self._items: dict[str, Utterance] = {}
-        self._paces: deque[tuple[int, float]] = deque(maxlen=8)
+        self._paces: list[tuple[int, float]] = []
         """(milliseconds, units) of utterances that ended."""
 
     @property
@@ -168,6 +170,7 @@ class Transcript:
         units = utterance.units
         if units >= PACE_UNITS_MIN and utterance.received_ms:
             self._paces.append((utterance.spoken_ms(utterance.received_ms), units))
+            del self._paces[:-PACES_REMEMBERED]
 
     def heard_text(self, item_id: str, heard_ms: int) -> str:
         """The words heard when ``heard_ms`` of the item have been; "" for an unknown item."""

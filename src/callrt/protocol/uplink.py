@@ -10,42 +10,49 @@ from __future__ import annotations
 BYTES_PER_MS = 8
 _FILL = b"\xff"
 """mu-law for zero."""
+_CELL_BYTES = 200 * BYTES_PER_MS
+"""What is let go of together; one buffer for it all would be moved, and be larger than what it holds."""
 
 
 class Uplink:
     """``keep_ms``: bound of what is held while a session is missing. ``tail_ms``: what is always held, so
-    that a successor hears the beginning of a word that its predecessor was in the middle of."""
+    that a successor hears the beginning of a word that its predecessor was in the middle of. Both hold to 200 ms."""
 
     def __init__(self, keep_ms: int = 30_000, tail_ms: int = 2_000) -> None:
-        self.keep_ms = keep_ms
-        self.tail_ms = tail_ms
         self.end = 0
         """Position after the newest byte."""
         self.lost_bytes = 0
         """Needed by somebody and pushed out by the bound."""
-        self._held = bytearray()
+        self._keep = keep_ms * BYTES_PER_MS
+        self._tail = tail_ms * BYTES_PER_MS
+        self._cells: list[bytes] = []
+        self._newest = bytearray()
+        """Becomes the next cell."""
+        self._held = 0
+        """Bytes in all of them."""
         self._needed: int | None = None
-        self._trim_over = 0
-        """Look at what may go when more than this is held."""
 
     @property
     def start(self) -> int:
         """Position of the oldest byte held."""
-        return self.end - len(self._held)
+        return self.end - self._held
 
     def hear(self, payload: bytes, missing_ms: int = 0) -> None:
         """Audio from the carrier; a gap is filled with silence, so that positions stay true to time."""
         if missing_ms > 0:
             payload = _FILL * (missing_ms * BYTES_PER_MS) + payload
-        self._held += payload
-        self.end += len(payload)
-        if len(self._held) > self._trim_over:
+        self._newest += payload
+        size = len(payload)
+        self.end += size
+        self._held += size
+        if len(self._newest) >= _CELL_BYTES:
+            self._cells.append(bytes(self._newest))
+            self._newest.clear()
             self._trim()
 
     def need_from(self, position: int | None) -> None:
         """Hold everything from this position on (None: only the tail)."""
-        self._needed = position
-        self._trim_over = 0
+        self._needed = None if position is None else max(position, self.start)
 
     def read(self, begin: int, stop: int | None = None) -> bytes:
         """What is held of [begin, stop)."""
@@ -53,19 +60,20 @@ class Uplink:
         begin = max(begin, self.start)
         if stop <= begin:
             return b""
-        base = self.start
-        return bytes(self._held[begin - base : stop - base])
+        at = self.start
+        found: list[bytes] = []
+        for cell in (*self._cells, bytes(self._newest)):
+            behind = at + len(cell)
+            if behind > begin and at < stop:
+                found.append(cell[max(0, begin - at) : stop - at])
+            at = behind
+        return b"".join(found)
 
     def _trim(self) -> None:
-        """Let go of what nobody needs, in strides: moving the ring for each frame would cost more than it saves."""
-        tail, bound = self.tail_ms * BYTES_PER_MS, self.keep_ms * BYTES_PER_MS
-        stride = tail // 4
-        wanted = tail if self._needed is None else max(tail, self.end - self._needed)
-        if len(self._held) > wanted + stride:
-            del self._held[: len(self._held) - wanted]
-        excess = len(self._held) - bound
-        if wanted > bound and excess > 0:
-            self.lost_bytes += excess
-            del self._held[:excess]
+        """Let go of what nobody needs, and of what the bound does not allow."""
+        wanted = self._tail if self._needed is None else max(self._tail, self.end - self._needed)
+        while self._cells and self._held - len(self._cells[0]) >= min(wanted, self._keep):
+            self._held -= len(self._cells.pop(0))
+        if self._needed is not None and self.start > self._needed:
+            self.lost_bytes += self.start - self._needed
             self._needed = self.start
-        self._trim_over = tail + stride if self._needed is None else bound

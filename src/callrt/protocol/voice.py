@@ -29,41 +29,59 @@ class Voice:
         self.cut = False
         self.choked = False
         """The queue was full once: the rest is refused too, a hole would be worse than an end."""
-        self._audio = bytearray()
-        """From ``heard`` on."""
+        self._pieces: list[bytes] = []
+        """The audio as it came, from the piece on that ``heard`` is in."""
+        self._base = 0
+        """Where the first piece begins."""
 
     @property
     def sendable(self) -> int:
         return (self.length - self.sent) // FRAME_BYTES * FRAME_BYTES
 
     def append(self, audio: bytes) -> None:
-        self._audio += audio
+        if audio:
+            self._pieces.append(audio)
         self.received += len(audio)
         self.length += len(audio)
 
     def take(self, count: int) -> bytes:
-        at = self.sent - self.heard
-        self.sent += count
-        return bytes(self._audio[at : at + count])
+        """The next so many bytes that have not been sent; no more than are ``sendable``."""
+        begin, end = self.sent, self.sent + count
+        self.sent = end
+        taken: list[bytes] = []
+        at = self._base
+        for piece in self._pieces:
+            behind = at + len(piece)
+            if behind > begin:
+                taken.append(piece[max(0, begin - at) : end - at])
+                if behind >= end:
+                    break
+            at = behind
+        return taken[0] if len(taken) == 1 else b"".join(taken)
 
     def end(self) -> None:
         if not self.ended:
             self.ended = True
             missing = -self.length % FRAME_BYTES
-            self._audio += SILENCE * missing
-            self.length += missing
+            if missing:
+                self._pieces.append(SILENCE * missing)
+                self.length += missing
             self.settle(self.heard)
 
     def settle(self, heard: int) -> None:
         """All before ``heard`` has been heard for good: its audio is let go."""
         assert self.heard <= heard <= self.sent
-        del self._audio[: heard - self.heard]
         self.heard = heard
+        done = 0
+        while done < len(self._pieces) and self._base + len(self._pieces[done]) <= heard:
+            self._base += len(self._pieces[done])
+            done += 1
+        del self._pieces[:done]
         self.complete = self.ended and heard == self.length
 
     def silence(self) -> None:
         self.cut = True
-        self._audio.clear()
+        self._pieces.clear()
 
     def progress(self, heard: int) -> ItemProgress:
         return ItemProgress(
