@@ -67,6 +67,8 @@ class Setup:
     workers: int = 1
     reference: bool = False
     """callrt over the reference transport."""
+    plain: bool = False
+    """callrt with nothing of it compiled."""
     pcm: bool = False
     """The model speaks 24 kHz PCM: everything is resampled."""
     own_delay: bool = False
@@ -76,6 +78,7 @@ class Setup:
 PROGRAMS: Mapping[str, Setup] = {
     "callrt": Setup("callrt as it is installed: supervision, journal, signatures, metrics"),
     "callrt-tls": Setup("the same, the model behind wss", tls=True),
+    "callrt-plain": Setup("the same as plain Python, with nothing compiled", plain=True),
     "callrt-pcm24": Setup("the same, the model speaks 24 kHz PCM", pcm=True),
     "callrt-two-workers": Setup("the same, two worker processes on both cores", workers=2),
     "callrt-reference": Setup(
@@ -137,6 +140,8 @@ def running(name: str, folder: Path, core: int | None) -> Iterator[Program]:
         load_args.append("--own-delay")
     if setup.reference:
         environment["CALLRT_TRANSPORT"] = "reference"
+    if setup.plain:
+        environment["CALLRT_COMPILED"] = "0"
     scheme = "wss" if setup.tls else "ws"
     if setup.script:
         python = interpreter_of(setup.environment) if setup.environment else Path(sys.executable)

@@ -32,7 +32,7 @@ ALLOWED["cli"] = {*ALLOWED, "testing"}
 ALLOWED["__init__"] = {"agents", "compiled"}
 ALLOWED["__main__"] = {"cli"}
 
-PURE_LIBRARIES = {"attrs", "numpy", "msgspec", "callrt"}
+PURE_LIBRARIES = {"attrs", "numpy", "msgspec", "mypy_extensions", "callrt"}
 IMPURE_STDLIB = {
     "time",
     "random",

@@ -16,6 +16,8 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Sequence
 
+from mypy_extensions import mypyc_attr
+
 FRAME_MS = 20
 
 LETTER, BETWEEN_WORDS, DIGIT, WIDE = 2, 1, 8, 6
@@ -46,6 +48,7 @@ HEARD_SHARE = 0.75
 _WORD = re.compile(r"\S+")
 
 
+@mypyc_attr(acyclic=True)  # a text has dozens: nothing for the garbage collector to look at
 class Word:
     """One word of a text: units before it and up to its end, the position behind its last character. Never changed."""
 
