@@ -41,24 +41,21 @@ def compile_into(package: Path, choice: dict[str, Any]) -> int:
         build.ensure_finalized()
         build.run()
         made = sorted(Path(folder, "lib").rglob("*" + sysconfig.get_config_var("EXT_SUFFIX")))
-        forget(package, choice)
+        forget(package, choice["MANIFEST"])
         for file in made:
             target = package.parent / file.relative_to(Path(folder, "lib"))
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(file, target)
-    manifest = json.dumps(choice["digests"](SOURCES / "callrt"), indent=1)
+    manifest = json.dumps(choice["manifest"](SOURCES / "callrt"), indent=1)
     (package / choice["MANIFEST"]).write_text(manifest + "\n")
     return len(made)
 
 
-def forget(package: Path, choice: dict[str, Any]) -> None:
-    """Remove what was compiled before."""
-    (package / choice["MANIFEST"]).unlink(missing_ok=True)
-    for module in (*choice["MODULES"], f"{GROUP}__mypyc"):
-        source = choice["source_of"](module, package)
-        for file in source.parent.glob(f"{source.stem}.*"):
-            if file.suffix in (".so", ".pyd"):
-                file.unlink()
+def forget(package: Path, manifest: str) -> None:
+    """Remove what was compiled before, also of modules that are not any more."""
+    (package / manifest).unlink(missing_ok=True)
+    for file in (*package.rglob("*.so"), *package.rglob("*.pyd")):
+        file.unlink()
 
 
 def main() -> int:
@@ -69,7 +66,7 @@ def main() -> int:
     # The module by its path: callrt itself need not be installed, nor what it needs.
     choice = runpy.run_path(str(SOURCES / "callrt" / "compiled.py"))
     if args.remove:
-        forget(args.into, choice)
+        forget(args.into, choice["MANIFEST"])
         return 0
     try:
         made = compile_into(args.into, choice)

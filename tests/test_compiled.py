@@ -22,7 +22,7 @@ def package(folder: Path) -> Path:
         source = compiled.source_of(module, folder)
         source.parent.mkdir(parents=True, exist_ok=True)
         source.write_text(f"# {module}\n")
-    (folder / compiled.MANIFEST).write_text(json.dumps(compiled.digests(folder)))
+    (folder / compiled.MANIFEST).write_text(json.dumps(compiled.manifest(folder)))
     return folder
 
 
@@ -30,7 +30,13 @@ def test_compiled_modules_are_used_as_long_as_they_are_of_these_sources(tmp_path
     folder = package(tmp_path)
     assert compiled.why_not({}, folder) == ""
     compiled.source_of(compiled.MODULES[3], folder).write_text("# something else\n")
-    assert "have changed" in compiled.why_not({}, folder)
+    assert "make compiled" in compiled.why_not({}, folder)
+
+
+def test_compiled_modules_are_not_used_by_another_python(tmp_path: Path) -> None:
+    folder = package(tmp_path)
+    (folder / compiled.MANIFEST).write_text(json.dumps(compiled.manifest(folder) | {"for": ".cpython-39.so"}))
+    assert "another Python" in compiled.why_not({}, folder)
 
 
 def test_compiled_modules_are_not_used_when_the_operator_says_so(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -53,7 +53,7 @@ MODULES: Final = (
 """No coroutines among them: Trio shows where a task waits, and cannot look into a compiled one."""
 
 MANIFEST: Final = "compiled.json"
-"""Beside this file: the digest of each source that was compiled."""
+"""Beside this file: for which Python it was compiled, and the digest of each source."""
 
 PACKAGE: Final = Path(__file__).parent
 
@@ -62,9 +62,10 @@ def source_of(module: str, package: Path = PACKAGE) -> Path:
     return package.joinpath(*module.split(".")[1:]).with_suffix(".py")
 
 
-def digests(package: Path = PACKAGE) -> dict[str, str]:
-    """Of the sources as they are now."""
-    return {module: hashlib.sha256(source_of(module, package).read_bytes()).hexdigest() for module in MODULES}
+def manifest(package: Path = PACKAGE) -> dict[str, str]:
+    """As it would be written now."""
+    digests = {m: hashlib.sha256(source_of(m, package).read_bytes()).hexdigest() for m in MODULES}
+    return {"for": EXTENSION_SUFFIXES[0], **digests}
 
 
 def why_not(environment: Mapping[str, str], package: Path = PACKAGE) -> str:
@@ -72,26 +73,27 @@ def why_not(environment: Mapping[str, str], package: Path = PACKAGE) -> str:
     if environment.get("CALLRT_COMPILED") == "0":
         return "CALLRT_COMPILED=0"
     try:
-        compiled = json.loads((package / MANIFEST).read_text())
-        if compiled == digests(package):
+        if json.loads((package / MANIFEST).read_text()) == manifest(package):
             return ""
     except FileNotFoundError:
         return "not compiled when it was installed"
     except (OSError, ValueError):
         return "what was compiled cannot be read"
-    return "the sources have changed since they were compiled: make compiled"
+    return "compiled for another Python, or of other sources than there are now: make compiled"
 
 
 class _SourcesOnly(MetaPathFinder):
-    """Finds the sources of the modules above before anybody finds what was compiled of them."""
+    """Finds the sources of ours before anybody finds what was compiled of them, now or by an earlier version."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in MODULES:
+        if not fullname.startswith("callrt."):
             return None
-        source = str(source_of(fullname))
-        return spec_from_file_location(fullname, source, loader=SourceFileLoader(fullname, source))
+        source = source_of(fullname)
+        if not source.is_file():  # a package: nothing of those is compiled
+            return None
+        return spec_from_file_location(fullname, source, loader=SourceFileLoader(fullname, str(source)))
 
 
 def choose() -> str:
