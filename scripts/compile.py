@@ -29,6 +29,8 @@ def compile_into(package: Path, choice: dict[str, Any]) -> int:
     from setuptools import Distribution
     from setuptools.command.build_ext import build_ext
 
+    # Before, not after: who changes a source meanwhile is to run what he has written.
+    manifest = json.dumps(choice["manifest"](SOURCES / "callrt"), indent=1)
     with tempfile.TemporaryDirectory() as folder:
         files = [str(choice["source_of"](module, SOURCES / "callrt")) for module in choice["MODULES"]]
         options = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", f"{folder}/mypy", *files]
@@ -46,7 +48,6 @@ def compile_into(package: Path, choice: dict[str, Any]) -> int:
             target = package.parent / file.relative_to(Path(folder, "lib"))
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(file, target)
-    manifest = json.dumps(choice["manifest"](SOURCES / "callrt"), indent=1)
     (package / choice["MANIFEST"]).write_text(manifest + "\n")
     return len(made)
 

@@ -178,7 +178,12 @@ async def test_silent_worker_is_killed_and_replaced(tmp_path: Path, monkeypatch:
             await nursery.start(fleet.run)
             known = set(pids(fleet))
             await fleet._until(lambda: bool(set(pids(fleet)) - known))
+            killed = known - set(pids(fleet))
             nursery.cancel_scope.cancel()
+    assert killed
+    for pid in killed:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 async def test_taken_port_is_one_sentence_and_starts_nobody(tmp_path: Path) -> None:
