@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from journal_helpers import ACCEPTED, ENDED, append, claim, said
 
 from callrt.journal import SqliteStore, StoreFailed, database_path, open_store
-from callrt.journal.store import Placed, Touch
+from callrt.journal.record import encode_record, seal
+from callrt.journal.sqlite_rows import delete_call, read_chain
+from callrt.journal.store import Forget, Placed, Touch
+from callrt.protocol.records import Record
 
 
 @pytest.fixture
@@ -219,6 +223,124 @@ def test_entries_without_their_head_are_continued(path: Path) -> None:
     assert store.commit([append("CA1", ENDED)]) == [Placed(3)]
 
 
+def test_entries_without_their_head_are_read(path: Path) -> None:
+    store = SqliteStore(path)
+    store.commit([append("CA1", ACCEPTED), append("CA1", said("a"))])
+    spoil(path, "DELETE FROM calls")
+    assert [entry.number for entry in store.read_call("CA1").entries] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "accident", ["UPDATE entries SET before = 0 WHERE number = 2", "UPDATE entries SET before = id"]
+)
+def test_entries_that_lost_the_way_back_are_read_and_forgotten_all_the_same(
+    path: Path, accident: str
+) -> None:
+    store = SqliteStore(path)
+    for sid in ("CA1", "CA2"):
+        store.commit([append(sid, ACCEPTED), append(sid, said("a")), append(sid, ENDED)])
+    spoil(path, accident)
+    assert [entry.number for entry in store.read_call("CA1").entries] == [1, 2, 3]
+    store.commit([Forget(before=2e9, limit=1)])
+    assert ask(path, "SELECT DISTINCT call_sid FROM entries") == [("CA2",)]
+
+
+def test_call_is_read_and_forgotten_without_a_search_through_all_entries(path: Path) -> None:
+    store = SqliteStore(path)
+    for text in "abc":
+        store.commit([append("CA1", said(text)), append("CA2", said(text))])
+    connection = sqlite3.connect(path)
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    assert [number for number, _ in read_chain(connection, "CA1")] == [1, 2, 3]
+    delete_call(connection, "CA1")
+    assert len(statements) > 2
+    for statement in list(statements):
+        if statement.startswith(("WITH", "SELECT", "DELETE")):
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+            assert "SCAN entries" not in str(plan)
+    connection.close()
+
+
+def test_way_back_never_leads_into_another_call(path: Path) -> None:
+    store = SqliteStore(path)
+    store.commit([append("CA1", ACCEPTED), append("CA2", ACCEPTED), append("CA2", said("a"))])
+    spoil(path, "UPDATE entries SET before = 1 WHERE call_sid = 'CA2'")
+    assert [entry.number for entry in store.read_call("CA2").entries] == [1, 2]
+    assert store.read_call("CA2").corrupt == ()
+
+
+# ---- files of an older callrt
+
+
+def test_journal_of_the_first_schema_is_read_as_it_is_and_goes_on_in_the_new_one(path: Path) -> None:
+    stories = {
+        "CA1": [ACCEPTED, said("a"), said("b")],
+        "CA2": [ACCEPTED],
+        "CA3": [ACCEPTED, said("c"), ENDED],
+    }
+    first_schema(path, stories)
+    store = SqliteStore(path)
+
+    def told() -> dict[str, list[Record]]:
+        return {sid: [entry.record for entry in store.read_call(sid).entries] for sid in stories}
+
+    assert told() == stories
+    assert ask(path, "SELECT version FROM callrt_schema") == [(1,)], "a reader changes nothing"
+    assert sorted(store.list_calls(limit=9, live_only=True)) == ["CA1", "CA2"]
+    assert store.commit([append("CA1", said("d")), append("CA4", ACCEPTED)]) == [Placed(4), Placed(1)]
+    assert ask(path, "SELECT version FROM callrt_schema") == [(2,)]
+    assert told() == {**stories, "CA1": [*stories["CA1"], said("d")]}
+    assert sorted(store.list_calls(limit=9, live_only=True)) == ["CA1", "CA2", "CA4"]
+    assert ask(path, "SELECT count(*) FROM entries WHERE before = 0 AND number > 1") == [(0,)]
+
+
+def first_schema(path: Path, stories: dict[str, list[Record]]) -> None:
+    """The file that callrt wrote before entries knew the one before."""
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE callrt_schema (version INTEGER NOT NULL)")
+    connection.execute("INSERT INTO callrt_schema VALUES (1)")
+    connection.execute(
+        "CREATE TABLE callrt_touch (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL)"
+    )
+    connection.execute("INSERT INTO callrt_touch VALUES (1, 0)")
+    connection.execute(
+        "CREATE TABLE calls (call_sid TEXT PRIMARY KEY, last_number INTEGER NOT NULL, first_at REAL NOT NULL,"
+        " ended INTEGER NOT NULL, lease_epoch INTEGER NOT NULL, lease_generation INTEGER NOT NULL,"
+        " lease_stream_sid TEXT NOT NULL) WITHOUT ROWID"
+    )
+    connection.execute("CREATE INDEX calls_by_start ON calls (first_at)")
+    connection.execute("CREATE INDEX calls_live ON calls (first_at) WHERE ended = 0")
+    connection.execute(
+        "CREATE TABLE entries (call_sid TEXT NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL,"
+        " kind TEXT NOT NULL, sealed BLOB NOT NULL, PRIMARY KEY (call_sid, number)) WITHOUT ROWID"
+    )
+    for sid, records in stories.items():
+        for number, record in enumerate(records, 1):
+            sealed = seal(sid, number, 1.0, encode_record(record))
+            connection.execute("INSERT INTO entries VALUES (?, ?, 1.0, 'x', ?)", (sid, number, sealed))
+        connection.execute(
+            "INSERT INTO calls VALUES (?, ?, 1.0, ?, 0, 0, '')", (sid, len(records), ENDED in records)
+        )
+    connection.commit()
+    connection.close()
+
+
+def spoil(path: Path, statement: str) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def ask(path: Path, question: str) -> list[Any]:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(question).fetchall()
+    finally:
+        connection.close()
+
+
 # ---- other people's files
 
 
@@ -240,11 +362,11 @@ def test_database_of_another_program_is_left_alone(path: Path) -> None:
 def test_schema_of_the_future_is_not_written(path: Path) -> None:
     SqliteStore(path).commit([Touch()])
     other = sqlite3.connect(path)
-    other.execute("UPDATE callrt_schema SET version = 2")
+    other.execute("UPDATE callrt_schema SET version = 3")
     other.commit()
-    with pytest.raises(StoreFailed, match="schema 2"):
+    with pytest.raises(StoreFailed, match="schema 3"):
         SqliteStore(path).commit([claim("CA1", 1)])
-    with pytest.raises(StoreFailed, match="schema 2"):
+    with pytest.raises(StoreFailed, match="schema 3"):
         SqliteStore(path).list_calls(limit=1)
 
 

@@ -18,7 +18,15 @@ from urllib.parse import quote, unquote
 from callrt.journal.errors import StoreFailed
 from callrt.journal.lease import Lease
 from callrt.journal.presence import Presence
-from callrt.journal.sqlite_rows import read_heads, write_heads, write_rows
+from callrt.journal.sqlite_rows import (
+    delete_call,
+    read_chain,
+    read_tails,
+    read_unchained,
+    write_rows,
+    write_tails,
+)
+from callrt.journal.sqlite_schema import CHAINED, check_version, has_table, prepare, version_of
 from callrt.journal.store import (
     Append,
     Beat,
@@ -36,45 +44,12 @@ from callrt.journal.store import (
     unseal_all,
 )
 
-SCHEMA_VERSION: Final = 1
 BUSY_SECONDS: Final = 0.5
 """How long a commit waits for another process's transaction. Ours take a few milliseconds."""
 LEASES_AT_ONCE: Final = 500
 """In one statement: SQLite takes a bounded number of parameters."""
 WAL_BYTES_MAX: Final = 16 * 1024 * 1024
 """The log is cut back to this after a checkpoint; a burst may have made it longer."""
-
-_SCHEMA: Final = (
-    "CREATE TABLE callrt_schema (version INTEGER NOT NULL)",
-    f"INSERT INTO callrt_schema VALUES ({SCHEMA_VERSION})",
-    # One row, rewritten by Touch: a write that needs no room.
-    "CREATE TABLE callrt_touch (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL)",
-    "INSERT INTO callrt_touch VALUES (1, 0)",
-    """CREATE TABLE calls (
-        call_sid TEXT PRIMARY KEY,
-        last_number INTEGER NOT NULL,
-        first_at REAL NOT NULL,
-        ended INTEGER NOT NULL,
-        lease_epoch INTEGER NOT NULL,
-        lease_generation INTEGER NOT NULL,
-        lease_stream_sid TEXT NOT NULL
-    ) WITHOUT ROWID""",
-    "CREATE INDEX calls_by_start ON calls (first_at)",
-    "CREATE INDEX calls_live ON calls (first_at) WHERE ended = 0",
-    """CREATE TABLE entries (
-        call_sid TEXT NOT NULL,
-        number INTEGER NOT NULL,
-        at REAL NOT NULL,
-        kind TEXT NOT NULL,
-        sealed BLOB NOT NULL,
-        PRIMARY KEY (call_sid, number)
-    ) WITHOUT ROWID""",
-)
-
-_PEERS: Final = """CREATE TABLE IF NOT EXISTS callrt_peers (
-    name TEXT PRIMARY KEY, beats INTEGER NOT NULL, serving INTEGER NOT NULL
-) WITHOUT ROWID"""
-"""Added to a file when somebody writes to it: nothing that an older callrt reads has changed."""
 
 _SURVIVABLE: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -154,7 +129,7 @@ class SqliteStore:
             self.path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
         )
         try:
-            _check_version(_version(connection))  # before the pragmas, which would change a file not ours
+            check_version(version_of(connection))  # before the pragmas, which would change a file not ours
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")  # a caller's words that are forgotten are gone
@@ -162,7 +137,7 @@ class SqliteStore:
             if self._pages_max is not None:
                 connection.execute(f"PRAGMA max_page_count = {self._pages_max}")
             connection.execute("BEGIN IMMEDIATE")
-            _prepare(connection)
+            prepare(connection)
             connection.execute("COMMIT")
         except BaseException:
             connection.close()
@@ -194,9 +169,8 @@ class SqliteStore:
         with self._reader() as connection:
             if connection is None:
                 return Reading()
-            rows: list[tuple[int, bytes]] = connection.execute(
-                "SELECT number, sealed FROM entries WHERE call_sid = ? ORDER BY number", (call_sid,)
-            ).fetchall()
+            chained = (version_of(connection) or 0) >= CHAINED  # a reader changes no file
+            rows = (read_chain if chained else read_unchained)(connection, call_sid)
         return unseal_all(call_sid, rows)
 
     def read_leases(self, call_sids: Sequence[str]) -> dict[str, Lease]:
@@ -235,7 +209,7 @@ class SqliteStore:
 
     def list_peers(self) -> list[Peer]:
         with self._reader() as connection:
-            if connection is None or not _has_table(connection, "callrt_peers"):
+            if connection is None or not has_table(connection, "callrt_peers"):
                 return []
             rows = connection.execute(
                 "SELECT name, beats, serving FROM callrt_peers ORDER BY name"
@@ -255,8 +229,8 @@ class SqliteStore:
         try:
             address = f"file:{quote(str(self.path))}?mode=ro"
             connection = sqlite3.connect(address, uri=True, timeout=self._busy_seconds)
-            version = _version(connection)
-            _check_version(version)
+            version = version_of(connection)
+            check_version(version)
             yield connection if version is not None else None
         except sqlite3.Error as error:
             raise _failed(error) from error
@@ -269,10 +243,11 @@ class SqliteStore:
 
 
 def _write_all(connection: sqlite3.Connection, writes: Sequence[Write]) -> list[Outcome]:
-    heads = read_heads(
+    tails = read_tails(
         connection,
         list(dict.fromkeys(write.call_sid for write in writes if isinstance(write, Append | Claim | Seize))),
     )
+    heads = tails.heads
     rows: list[Row] = []
     outcomes: list[Outcome] = []
     touched = False
@@ -294,8 +269,8 @@ def _write_all(connection: sqlite3.Connection, writes: Sequence[Write]) -> list[
         outcomes.append(outcome)
         if row is not None:
             rows.append(row)
-    write_rows(connection, rows)
-    write_heads(connection, heads)
+    write_rows(connection, rows, tails)
+    write_tails(connection, tails)
     for index, forget in forgets:  # last: a call goes with all that is written of it
         outcomes[index] = Placed(_forget(connection, forget))
     if touched:
@@ -317,39 +292,9 @@ def _forget(connection: sqlite3.Connection, forget: Forget) -> int:
         "SELECT call_sid FROM calls WHERE ended = 1 AND first_at < ? ORDER BY first_at LIMIT ?",
         (forget.before, forget.limit),
     ).fetchall()
-    connection.executemany("DELETE FROM entries WHERE call_sid = ?", old)
-    connection.executemany("DELETE FROM calls WHERE call_sid = ?", old)
+    for (call_sid,) in old:
+        delete_call(connection, call_sid)
     return len(old)
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    version = _version(connection)
-    _check_version(version)
-    if version is None:
-        for statement in _SCHEMA:
-            connection.execute(statement)
-    connection.execute(_PEERS)
-
-
-def _version(connection: sqlite3.Connection) -> int | None:
-    """The schema's version; None in an empty file."""
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not tables:
-        return None
-    if "callrt_schema" not in tables:
-        raise StoreFailed("the file is a database, but not a callrt journal")
-    row = connection.execute("SELECT max(version) FROM callrt_schema").fetchone()
-    return int(row[0])
-
-
-def _has_table(connection: sqlite3.Connection, name: str) -> bool:
-    found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,))
-    return found.fetchone() is not None
-
-
-def _check_version(version: int | None) -> None:
-    if version is not None and version > SCHEMA_VERSION:
-        raise StoreFailed(f"the journal has schema {version}, this callrt knows up to {SCHEMA_VERSION}")
 
 
 # ---- errors

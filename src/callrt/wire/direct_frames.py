@@ -1,13 +1,14 @@
 """WebSocket frames (RFC 6455, section 5) without a socket: bytes in, whole messages out, and back.
 
-Whole-number arithmetic masks a frame: one exclusive-or over all its bytes. Whether a whole text is UTF-8 is for its
-reader to ask (:func:`as_text`), who may know it already.
+Whether a whole text is UTF-8 is for its reader to ask (:func:`as_text`), who may know it already.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+
+from callrt.wire.masks import mask
 
 CONTINUED, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -16,12 +17,6 @@ _MASKS_AT_ONCE = 512
 """Bytes of randomness fetched together: two seconds and a half of frames."""
 
 _LONG = struct.Struct("!Q")
-
-_ONES = tuple(int.from_bytes(b"\x01\x00\x00\x00" * words, "little") for words in range(160))
-"""A key times the n-th of these is the key n times over; for the frames that come fifty times a second."""
-
-
-_int = int.from_bytes
 
 
 class ProtocolViolation(Exception):
@@ -97,13 +92,7 @@ class FrameReader:
             return None
         if self.rest or self._parts or self._kind or size > self._limit:
             return None
-        if not self._mask_bit:
-            return data[4:]
-        words = (size + 3) >> 2
-        if words >= len(_ONES):
-            return mask(data[8:], data[4:8])
-        pattern = _int(data[4:8], "little") * _ONES[words]
-        return (_int(data[8:], "little") ^ pattern).to_bytes(words << 2, "little")[:size]
+        return mask(data[8:], data[4:8]) if self._mask_bit else data[4:]
 
     def next(self) -> tuple[int, bytes] | None:
         """Opcode and payload of the next message or control frame; None: more bytes are needed. Raises
@@ -227,17 +216,6 @@ def as_text(payload: bytes) -> str:
         raise ProtocolViolation(1007, "text that is not UTF-8") from None
 
 
-def mask(payload: bytes, key: bytes) -> bytes:
-    """Masked, or unmasked: it is the same."""
-    size = len(payload)
-    words = (size + 3) >> 2
-    if words < len(_ONES):
-        pattern = int.from_bytes(key, "little") * _ONES[words]
-    else:
-        pattern = int.from_bytes(key * words, "little")
-    return (int.from_bytes(payload, "little") ^ pattern).to_bytes(words << 2, "little")[:size]
-
-
 class FrameWriter:
     """Frames for the peer, each whole. A client's are masked, each with a key that nobody can foresee."""
 
@@ -263,11 +241,7 @@ class FrameWriter:
             at = 0
         self._next = at + 4
         key = self._keys[at : at + 4]
-        words = (size + 3) >> 2
-        if words >= len(_ONES):
-            return head + key + mask(payload, key)
-        pattern = _int(key, "little") * _ONES[words]
-        return head + key + (_int(payload, "little") ^ pattern).to_bytes(words << 2, "little")[:size]
+        return head + key + mask(payload, key)
 
     def _new_head(self, kind: int, opcode: int, size: int) -> bytes:
         bit = self._bit
