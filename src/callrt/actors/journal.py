@@ -1,4 +1,4 @@
-"""The journal actor of one call: hands the call's records on, in order, off the audio path."""
+"""The journal actor of one call: hands on, in order, the records that the journal could not be given at once."""
 
 from __future__ import annotations
 

@@ -86,13 +86,25 @@ class CallLog:
     def write(self, record: Record) -> None:
         """Remember now, store soon. No checkpoint; when the queue is full the record is only in memory."""
         self._apply(record)
-        if self.fenced:
+        if self.fenced or self._handed_on(record):
             return
         if len(self.queue) >= QUEUE_MAX:
             self.dropped += 1
             return
         self.queue.append(record)
         self.wake.set()
+
+    def _handed_on(self, record: Record) -> bool:
+        """Usually the journal takes a record at once and no task has to be woken for it. False: the call's journal actor
+        has it to do, and to bear what is wrong with it."""
+        if self.queue or self.claiming is not None or self.unleased is not None:
+            return False
+        try:
+            if not self.journal.append_nowait(self.call_sid, record, epoch=self.epoch):
+                self.dropped += 1
+        except Exception:
+            return False
+        return True
 
     async def commit(self, record: Record) -> None:
         """Return when the record is on the disk. Raises JournalUnavailable or LeaseLost; the record is then not in

@@ -107,7 +107,7 @@ class Voice:
         now = trio.current_time()
         flush = self.mouth.flush(now)
         if flush.commands and not self.line.doubtful(now):
-            self._write(flush.commands)
+            self._write(flush.commands, now)
             self.line.observe(facts.BargeIn(max(0.0, trio.current_time() - began)))
         for cut in flush.items:
             self._record(cut.item_id, cut.heard_ms, interrupted=True, complete=False)
@@ -217,7 +217,7 @@ class Voice:
         spoken = any(isinstance(command, SendAudio) for command in commands)
         if spoken:
             self._first_audio(now)
-        self._write(commands)
+        self._write(commands, now)
         return spoken and silent
 
     def _first_audio(self, now: float) -> None:
@@ -240,22 +240,21 @@ class Voice:
             self.line.observe(facts.DeadAir(max(0.0, silence)))
             self.owed_since = now
 
-    def _write(self, commands: list[CarrierCommand] | tuple[CarrierCommand, ...]) -> None:
+    def _write(self, commands: list[CarrierCommand] | tuple[CarrierCommand, ...], now: float) -> None:
         stream = self.line.stream
         if stream is None:
             return
         if self.line.tracks is not None:
-            self._record_tracks(self.line.tracks, commands)
+            self._record_tracks(self.line.tracks, commands, now)
         encode = stream.codec.encode
         if not stream.send([encode(command) for command in commands]):
             # The lead is a fraction of the backlog: a full one is a socket that takes nothing any more.
             self.line.observe(facts.FramesDropped("downlink", "carrier_backlog"))
             stream.transport.abort()
             return
-        self._sound_until(trio.current_time())
+        self._sound_until(now)
 
-    def _record_tracks(self, tracks: Tracks, commands: Sequence[CarrierCommand]) -> None:
-        now = trio.current_time()
+    def _record_tracks(self, tracks: Tracks, commands: Sequence[CarrierCommand], now: float) -> None:
         for command in commands:
             if isinstance(command, SendAudio):
                 tracks.play(command.payload, now)

@@ -139,15 +139,8 @@ class Transcript:
         self._items: dict[str, Utterance] = {}
         self._paces: list[tuple[int, float]] = []
         """(milliseconds, units) of utterances that ended."""
-
-    @property
-    def ms_per_unit(self) -> float:
+        self.ms_per_unit = DEFAULT_MS_PER_UNIT
         """The pace of this agent's speech, as far as it is known."""
-        units = sum(units for _, units in self._paces)
-        if not units:
-            return DEFAULT_MS_PER_UNIT
-        low, high = PACE_BOUNDS
-        return min(max(sum(ms for ms, _ in self._paces) / units, low), high)
 
     def agent_words(self, item_id: str, text: str, final: bool) -> None:
         """``final``: ``text`` is all of it; else it is a delta."""
@@ -171,6 +164,12 @@ class Transcript:
         if units >= PACE_UNITS_MIN and utterance.received_ms:
             self._paces.append((utterance.spoken_ms(utterance.received_ms), units))
             del self._paces[:-PACES_REMEMBERED]
+            low, high = PACE_BOUNDS
+            all_ms, all_units = 0, 0.0
+            for ms, units in self._paces:
+                all_ms += ms
+                all_units += units
+            self.ms_per_unit = min(max(all_ms / all_units, low), high)
 
     def heard_text(self, item_id: str, heard_ms: int) -> str:
         """The words heard when ``heard_ms`` of the item have been; "" for an unknown item."""

@@ -6,8 +6,8 @@ the direct one that takes the socket over after the handshake (``direct.py``). B
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import attrs
 import trio
@@ -79,41 +79,26 @@ class Transport(Protocol):
     def statistics(self) -> TransportStatistics: ...
 
 
-@runtime_checkable
-class Delivering(Protocol):
-    """A transport that can hand messages over in the step in which it reads them."""
-
-    async def deliver(self, sink: Sink, glance: Glance | None = None) -> None: ...
-
-
-@runtime_checkable
-class WritingTogether(Protocol):
-    """A transport that can put several messages into one write."""
-
-    @property
-    def send_together_nowait(self) -> Callable[[Sequence[str]], bool]: ...
-
-
-@runtime_checkable
-class WritingEncoded(Protocol):
-    """A transport that takes text which is UTF-8 already."""
-
-    @property
-    def send_encoded_nowait(self) -> Callable[[bytes], bool]: ...
+# A transport may have ways of its own for what comes often: ``deliver``, ``send_together_nowait`` and
+# ``send_encoded_nowait``, of these types. They are looked up by name: to ask whether it fits a Protocol takes as long as
+# three frames.
+_Deliver = Callable[[Sink, Glance | None], Awaitable[None]]
+_SendTogether = Callable[[Sequence[str]], bool]
+_SendEncoded = Callable[[bytes], bool]
 
 
 def encoded_sender(transport: Transport) -> Callable[[bytes], bool]:
     """``send_nowait`` for text messages that are UTF-8 already."""
-    if isinstance(transport, WritingEncoded):
-        return transport.send_encoded_nowait
-    return lambda text: transport.send_nowait(text.decode())
+    own: _SendEncoded | None = getattr(transport, "send_encoded_nowait", None)
+    return own or (lambda text: transport.send_nowait(text.decode()))
 
 
 def sender(transport: Transport) -> Callable[[Sequence[str]], bool]:
     """``send_nowait`` for several text messages, in one write where the transport can do that. False: the last of
     them was not taken, and perhaps none."""
-    if isinstance(transport, WritingTogether):
-        return transport.send_together_nowait
+    own: _SendTogether | None = getattr(transport, "send_together_nowait", None)
+    if own is not None:
+        return own
 
     def one_by_one(messages: Sequence[str]) -> bool:
         return all(transport.send_nowait(message) for message in messages)
@@ -139,8 +124,9 @@ async def deliver(transport: Transport, sink: Sink, glance: Glance | None = None
     :class:`TransportClosed`, and whatever the two raise. They are called between checkpoints, possibly in another
     task's step: they must neither wait nor ask which task it is. If cancelled: no message is lost.
     """
-    if isinstance(transport, Delivering):
-        await transport.deliver(sink, glance)
+    own: _Deliver | None = getattr(transport, "deliver", None)
+    if own is not None:
+        await own(sink, glance)
         return
     sink = glancing(sink, glance)
     while True:
