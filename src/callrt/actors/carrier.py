@@ -6,7 +6,6 @@ import trio
 
 from callrt.actors.hearing import Hearing
 from callrt.actors.line import Line, Stream
-from callrt.policy import limits
 from callrt.protocol.faults import FaultKind
 from callrt.supervision import Context
 from callrt.wire.transport import TransportClosed, deliver
@@ -35,8 +34,7 @@ async def _listen(line: Line, stream: Stream) -> None:
     while line.stream is stream:
         last = stream.last_media_at
         try:
-            # One deadline for many frames: it is looked at again when it has passed, not moved with each frame.
-            with trio.move_on_at(last + limits.CARRIER_STALLED_AFTER):
+            with hearing.listen(last):
                 await deliver(stream.transport, hearing.sink, hearing.glance)
             if stream.last_media_at == last:
                 with trio.move_on_after(SECOND_LOOK):

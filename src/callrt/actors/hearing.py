@@ -5,6 +5,9 @@ No await and no task: the carrier actor hands this to the transport, which calls
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 import trio
 
 from callrt.actors.line import CallerActive, Line, Lost, Stream
@@ -13,6 +16,10 @@ from callrt.protocol.carriers import events as ev
 from callrt.protocol.faults import FaultKind
 from callrt.protocol.records import DigitReceived
 from callrt.wire.transport import TransportClosed
+
+DEADLINE_MOVES: Final = limits.CARRIER_STALLED_AFTER / 2
+"""Seconds between two moves of the deadline: a task that wakes because its deadline has passed costs twenty times as
+much as moving it."""
 
 
 class Hearing:
@@ -24,6 +31,16 @@ class Hearing:
         self._next_audio = stream.codec.next_audio
         # The clock itself: asked through the library it costs three times as much, for every frame.
         self._now = trio.lowlevel.current_clock().current_time
+        self.scope = trio.CancelScope()
+        """Around the wait for the stream; its deadline is when a stall is to be suspected."""
+        self._move_at = math.inf
+
+    def listen(self, last: float) -> trio.CancelScope:
+        """The scope to wait in. While frames come its deadline is moved on now and then, not with each, and so never
+        passes; when it does, the last of them may be as old as ``CARRIER_STALLED_AFTER`` or younger."""
+        self.scope = trio.CancelScope(deadline=last + limits.CARRIER_STALLED_AFTER)
+        self._move_at = last + DEADLINE_MOVES
+        return self.scope
 
     def glance(self, text: bytes) -> bool:
         """Take a message that is the caller's next frame; False: it is anything else, and nothing was done."""
@@ -33,6 +50,9 @@ class Hearing:
             return False
         at = stream.last_media_at = self._now()
         line.hear(audio, 0, at)
+        if at >= self._move_at:
+            self._move_at = at + DEADLINE_MOVES
+            self.scope.deadline = at + limits.CARRIER_STALLED_AFTER
         if at >= line.voice.armed:
             line.voice.beat()
         return True

@@ -30,6 +30,9 @@ from callrt.wire.transport import Transport, encoded_sender
 PIECE = 8_000
 """Held audio is sent in pieces of one second: small enough for any message bound."""
 
+DEADLINE_MOVES = 2.0
+"""Seconds by which the session's deadline is later than its actor's when that is moved on."""
+
 
 class ModelLink:
     """The model's side of the line while a session is up. ``scope`` is around the actor's wait for the socket; its
@@ -128,9 +131,9 @@ class ModelLink:
     def perform(self, effects: Sequence[fx.Effect]) -> None:
         for effect in effects:
             self._one(effect)
-        # Only to an earlier time: each message of the model's makes it later, and who wakes too early looks again.
-        deadline = self.deadline
-        if deadline < self.scope.deadline:
+        # Each message of the model's makes it a little later: who wakes too early looks again, but that is dear.
+        deadline, present = self.deadline, self.scope.deadline
+        if deadline < present or deadline > present + DEADLINE_MOVES:
             self.scope.deadline = deadline
 
     @property

@@ -95,8 +95,8 @@ class CallLog:
         self.wake.set()
 
     def _handed_on(self, record: Record) -> bool:
-        """Usually the journal takes a record at once and no task has to be woken for it. False: the call's journal actor
-        has it to do, and to bear what is wrong with it."""
+        """Usually the journal takes a record at once and no task has to be woken for it. False: the call's journal
+        actor has it to do, and to bear what is wrong with it."""
         if self.queue or self.claiming is not None or self.unleased is not None:
             return False
         try:

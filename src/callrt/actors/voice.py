@@ -31,7 +31,7 @@ PROGRESS_SECONDS = 0.25
 
 
 class Voice:
-    """``lines``: our own, by name, as mu-law. ``wake``: asks the playback actor for a tick."""
+    """``lines``: our own, by name, as mu-law. ``wake``: wakes the playback actor."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Voice:
         now = trio.current_time()
         self._pump(now)
         self._progress(now)
-        self.wake()
+        self._soon(now)
 
     def say_line(self, name: str) -> None:
         """One of the bundled lines, behind what is already queued."""
@@ -90,13 +90,15 @@ class Voice:
         self.mouth.say(name, audio)
         self.line.log.write(LinePlayed(line=name))
         self.line.observe(facts.ComfortPlayed(name))
-        self._pump(trio.current_time())
-        self.wake()
+        now = trio.current_time()
+        self._pump(now)
+        self._soon(now)
 
     def trouble(self) -> None:
         """A failure is known while a reply is owed: comfort, unless the reply comes in time."""
-        self.comfort.trouble(trio.current_time())
-        self.wake()
+        now = trio.current_time()
+        self.comfort.trouble(now)
+        self._soon(now)
 
     def ease(self) -> None:
         self.comfort.eased()
@@ -112,7 +114,7 @@ class Voice:
         for cut in flush.items:
             self._record(cut.item_id, cut.heard_ms, interrupted=True, complete=False)
         self._progress(now)
-        self.wake()
+        self._soon(now)
         return flush.items
 
     # -- the carrier's word ----------------------------------------------------------------------------
@@ -123,7 +125,7 @@ class Voice:
         self._pump(now)
         self._progress(now)
         if outcome.completed or outcome.lines:
-            self.wake()
+            self._soon(now)
         else:
             self._wake_if_due(now)
 
@@ -132,7 +134,7 @@ class Voice:
         now = trio.current_time()
         self.mouth.attach(generation, now, epoch=epoch)
         self._pump(now)
-        self.wake()
+        self._soon(now)
 
     def detach(self, last_evidence: float | None) -> None:
         now = trio.current_time()
@@ -183,7 +185,10 @@ class Voice:
 
     def _wake_if_due(self, now: float) -> None:
         """Most messages change nothing about when the next tick is due."""
-        due = self.mouth.next_wakeup(now)
+        self._soon(self.mouth.next_wakeup(now))
+
+    def _soon(self, due: float) -> None:
+        """A tick with the caller's next frame from then on; the playback actor's deadline is for when none comes."""
         if due < self.armed:
             self.armed = due
             self.line.voice_wake.expect_by(due + GRACE_SECONDS)

@@ -80,8 +80,8 @@ class Transport(Protocol):
 
 
 # A transport may have ways of its own for what comes often: ``deliver``, ``send_together_nowait`` and
-# ``send_encoded_nowait``, of these types. They are looked up by name: to ask whether it fits a Protocol takes as long as
-# three frames.
+# ``send_encoded_nowait``, of these types. They are looked up by name: to ask whether it fits a Protocol takes as
+# long as three frames.
 _Deliver = Callable[[Sink, Glance | None], Awaitable[None]]
 _SendTogether = Callable[[Sequence[str]], bool]
 _SendEncoded = Callable[[bytes], bool]
