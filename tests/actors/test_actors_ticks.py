@@ -3,54 +3,58 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import trio
 from actors_scenes import ANSWER, GREETING, HOURS, play, saying
 
+from callrt.actors.line import Line
+from callrt.actors.metronome import Metronome, current_metronome
+from callrt.actors.voice import beat_overdue
 from callrt.actors.wake import Wake
+from callrt.testing.carrier_media import LiveStream
 
 
 async def test_speech_is_paced_by_the_callers_frames(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
 ) -> None:
-    beats: Counter[Wake] = Counter()
+    ticks: list[float] = []
     waits: Counter[Wake] = Counter()
-    expect, wait = Wake.expect, Wake.wait
+    ticked, wait = Metronome.ticked, Wake.wait
 
-    def counted_expect(self: Wake, deadline: float) -> None:
-        beats[self] += 1
-        expect(self, deadline)
+    def counted_tick(self: Metronome, due: float) -> None:
+        ticks.append(trio.current_time())
+        ticked(self, due)
 
     async def counted_wait(self: Wake, deadline: float | None = None) -> None:
         waits[self] += 1
         await wait(self, deadline)
 
-    monkeypatch.setattr(Wake, "expect", counted_expect)
+    monkeypatch.setattr(Metronome, "ticked", counted_tick)
     monkeypatch.setattr(Wake, "wait", counted_wait)
     scene = await play()
     assert scene.agent_words() == f"{GREETING} {ANSWER}"
     assert scene.twice() == scene.unheard() == 0
-    # The playback actor itself has woken for beginnings and ends, not for each chunk.
-    [(voice_wake, on_frames)] = beats.items()
-    assert on_frames > 3 * waits[voice_wake] > 0
+    # Hardly any task has woken for it: neither the playback actor nor another.
+    assert len(ticks) > 3 * max(waits.values()) > 0
 
 
 async def test_a_crash_in_a_tick_on_a_frame_fells_playback_and_the_call_goes_on(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
 ) -> None:
     crashed: list[float] = []
-    expect = Wake.expect
+    ticked = Metronome.ticked
 
-    def crash(self: Wake, deadline: float) -> None:
-        """Called in a tick on a frame only."""
+    def crash(self: Metronome, due: float) -> None:
+        """Called in a tick only."""
         if not crashed and trio.current_time() > 2.0:
             crashed.append(trio.current_time())
             raise LookupError("a bug of ours")
-        expect(self, deadline)
+        ticked(self, due)
 
-    monkeypatch.setattr(Wake, "expect", crash)
+    monkeypatch.setattr(Metronome, "ticked", crash)
     scene = await play(caller=saying(HOURS, silence=6.0))
     assert crashed
     assert [restart.actor for restart in scene.state.restarts] == ["playback"]
@@ -58,21 +62,60 @@ async def test_a_crash_in_a_tick_on_a_frame_fells_playback_and_the_call_goes_on(
     assert ("caller", HOURS) in scene.transcript()
 
 
-async def test_a_deadline_moves_without_waking_anybody(autojump_clock: Any) -> None:
-    wake = Wake()
-    woken: list[float] = []
+async def test_speech_goes_on_while_no_frame_comes(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    undisturbed = await play()
+    began = trio.current_time()
+    send_audio = LiveStream.send_audio
+    kept_back: list[float] = []
+    beats: list[float] = []
 
-    async def wait(deadline: float) -> None:
-        await wake.wait(deadline)
-        woken.append(trio.current_time())
+    def kept(self: LiveStream, frame: bytes, *, discard: bool) -> bool:
+        at = trio.current_time() - began
+        if 0.5 < at < 4.0:
+            kept_back.append(at)
+            return True
+        return send_audio(self, frame, discard=discard)
 
-    wake.expect(1.0)  # nobody waits: no effect
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait, 10.0)
-        await trio.sleep(1)
-        wake.expect_by(20.0)
-        wake.expect_by(5.0)
-        await trio.sleep(1)
-        wake.expect(7.0)
-        assert not woken
-    assert woken == [7.0]
+    ticked = Metronome.ticked
+
+    def counted_tick(self: Metronome, due: float) -> None:
+        beats.append(trio.current_time() - began)
+        ticked(self, due)
+
+    monkeypatch.setattr(LiveStream, "send_audio", kept)
+    monkeypatch.setattr(Metronome, "ticked", counted_tick)
+    scene = await play()
+    assert len(kept_back) > 100
+    early = [(at, frame) for at, frame in undisturbed.heard() if at < 4.0]
+    assert len(early) > 100, "the greeting is spoken in that time"
+    assert [frame for _, frame in scene.heard()[: len(early)]] == [frame for _, frame in early]
+    for (at, _), (before, _) in zip(scene.heard(), early, strict=False):
+        assert at - began == pytest.approx(before, abs=0.03)
+    assert sum(0.6 < at < 4.0 for at in beats) > 10
+    assert scene.twice() == scene.unheard() == 0
+
+
+async def test_metronome_sleeps_while_nothing_is_due_and_ends_with_the_last_line(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    looks: list[float] = []
+
+    def counted(lines: list[Line], now: float) -> float:
+        assert lines
+        looks.append(now)
+        return beat_overdue(lines, now)
+
+    monkeypatch.setattr("callrt.actors.metronome.beat_overdue", counted)
+    before = trio.lowlevel.current_statistics().tasks_living
+    await play(caller=saying(HOURS, silence=5.0))
+    # In the silence at the end it has hardly looked at all.
+    assert max(later - earlier for earlier, later in pairwise(looks)) > 2
+    metronome = current_metronome()
+    assert metronome is current_metronome()
+    seen = len(looks)
+    metronome.expect(trio.current_time())
+    await trio.sleep(100)
+    assert len(looks) == seen
+    assert trio.lowlevel.current_statistics().tasks_living == before

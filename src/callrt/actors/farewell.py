@@ -14,6 +14,9 @@ from callrt.wire.transport import TransportClosed
 SPEECH_SECONDS = 20.0
 """For what had already arrived to be heard before the last line, at most."""
 
+LOOK_SECONDS = 0.05
+"""Between two looks at what has been heard."""
+
 ALREADY_ON_THE_WAY = 0.3
 """Seconds after the estimated end before a missing last mark is no longer waited for."""
 
@@ -32,8 +35,8 @@ async def speak_last(line: Line, name: str, *, hurry: bool) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_listen, line, nursery.cancel_scope)
             while not line.voice.silent:
-                due = line.voice.armed = line.voice.tick()
-                await line.voice_wake.wait(min(due, trio.current_time() + 0.5))
+                due = line.voice.tick()
+                await trio.sleep_until(min(due, trio.current_time() + LOOK_SECONDS))
             await trio.sleep(ALREADY_ON_THE_WAY)
             nursery.cancel_scope.cancel()
 

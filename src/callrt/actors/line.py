@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from callrt.actors.log import CallLog
+from callrt.actors.metronome import current_metronome
 from callrt.actors.ports import CallPlan, CallPorts, CarrierCodec
 from callrt.actors.tools import ToolDesk
 from callrt.actors.voice import Voice
@@ -126,6 +127,7 @@ class Line:
         self.over = trio.Event()
         """The call has no further use for a carrier: the carrier actor ends in good order."""
         self.voice_wake = Wake()
+        self.metronome = current_metronome()
         self.notices: list[Notice] = []
         """For the director. As many as streams, wishes and freezes; "the caller spoke" stands there once."""
         self.director_wake = Wake()

@@ -1,11 +1,10 @@
-"""The playback actor: the sense of time of the mouth. What is said, and when, is decided in ``voice.py``."""
+"""The playback actor: the life of the mouth. What is said, and when, is in ``voice.py``; frames and metronome tick."""
 
 from __future__ import annotations
 
 import trio
 
 from callrt.actors.line import Line
-from callrt.actors.voice import GRACE_SECONDS
 from callrt.protocol.records import FaultSeen
 from callrt.supervision import Context
 
@@ -19,10 +18,13 @@ async def run_playback(line: Line, ctx: Context[object], *, task_status: trio.Ta
         line.log.write(FaultSeen(fault="actor_crashed", turn=line.turn.state.value, detail="playback"))
         line.renew_voice()
     task_status.started()
-    while True:
-        voice = line.voice
-        if voice.crash is not None:
-            raise voice.crash
-        voice.armed = voice.tick()
-        # As long as the caller's frames come they tick in time, and this deadline moves on.
-        await line.voice_wake.wait(voice.armed + GRACE_SECONDS)
+    line.metronome.add(line)
+    try:
+        while True:
+            voice = line.voice
+            if voice.crash is not None:
+                raise voice.crash
+            voice.arm()
+            await line.voice_wake.wait()
+    finally:
+        line.metronome.remove(line)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from callrt.actors.line import Line
 
 GRACE_SECONDS = 0.025
-"""The playback actor leaves a tick to the caller's next frame for so long: one comes each 20 ms, mostly."""
+"""A tick is left to the caller's next frame for so long: one comes each 20 ms, mostly."""
 
 PROGRESS_SECONDS = 0.25
 """Between two looks at what has been heard, where no mark asks for one: as fresh as the journal is."""
@@ -146,15 +146,19 @@ class Voice:
     # -- time ------------------------------------------------------------------------------------------
 
     def beat(self) -> None:
-        """A frame of the caller's has come when a tick was due: it serves as the clock, and the playback actor
-        sleeps on. To wake it five times a second would cost ten times as much. Never raises."""
+        """A frame of the caller's has come when a tick was due, or the metronome says so: do it in this step, and the
+        playback actor sleeps on. To wake it five times a second would cost ten times as much. Never raises."""
         try:
-            self.armed = self.tick()
-            self.line.voice_wake.expect(self.armed + GRACE_SECONDS)
+            self.arm()
         except Exception as error:
             self.crash = error
             self.armed = math.inf
             self.wake()
+
+    def arm(self) -> None:
+        """Do what is due, and see to it that the next tick comes in time."""
+        self.armed = self.tick()
+        self.line.metronome.ticked(self.armed)
 
     def tick(self) -> float:
         """Do what is due; returns the clock time of the next tick."""
@@ -188,10 +192,10 @@ class Voice:
         self._soon(self.mouth.next_wakeup(now))
 
     def _soon(self, due: float) -> None:
-        """A tick with the caller's next frame from then on; the playback actor's deadline is for when none comes."""
+        """A tick with the caller's next frame from then on."""
         if due < self.armed:
             self.armed = due
-            self.line.voice_wake.expect_by(due + GRACE_SECONDS)
+            self.line.metronome.expect(due)
 
     @property
     def silent(self) -> bool:
@@ -300,3 +304,15 @@ class Voice:
         self.line.log.write(
             AgentSaid(item_id=item, text=text, heard_ms=heard_ms, interrupted=interrupted, complete=whole)
         )
+
+
+def beat_overdue(lines: list[Line], now: float) -> float:
+    """Beat where no frame has done it. Returns the clock time at which the next of them will be overdue."""
+    first = math.inf
+    for line in lines:
+        voice = line.voice
+        if voice.armed + GRACE_SECONDS <= now:
+            voice.beat()
+        if voice.armed < first:
+            first = voice.armed
+    return first + GRACE_SECONDS
