@@ -23,8 +23,8 @@ from callrt.protocol.tracks import Tracks
 if TYPE_CHECKING:
     from callrt.actors.line import Line
 
-GRACE_SECONDS = 0.025
-"""A tick is left to the caller's next frame for so long: one comes each 20 ms, mostly."""
+GRACE_SECONDS = 0.05
+"""A tick is left to the caller's next frame for so long: one comes each 20 ms, mostly, and speech is 400 ms ahead."""
 
 PROGRESS_SECONDS = 0.25
 """Between two looks at what has been heard, where no mark asks for one: as fresh as the journal is."""
