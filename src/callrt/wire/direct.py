@@ -145,7 +145,7 @@ class DirectTransport:
         if not self.is_open:
             await trio.lowlevel.checkpoint()
             raise self.core.closed()
-        if not await self.core.pings.ping():
+        if not await self.core.pings.ping(self.core.say_ping):
             raise self.core.closed()
 
     # -- ending ----------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import socket
 from collections import deque
-from collections.abc import Callable
 
 import trio
 
@@ -14,9 +13,9 @@ _NOTHING: deque[tuple[bytes, int | None, int]] = deque(maxlen=0)
 
 
 class Output:
-    """``changed`` is called when there begins or ceases to be something to wait for. No method awaits."""
+    """``write`` and ``flush`` say whether what there is to wait for may have changed. No method awaits."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self) -> None:
         self.socket: socket.socket | None = None
         self.backlog_bytes = 0
         """Of messages accepted and not written."""
@@ -29,18 +28,17 @@ class Output:
         self.flushed = trio.lowlevel.ParkingLot()
         """Unparked when nothing waits any more."""
         self._waiting = _NOTHING
-        self._changed = changed
 
     @property
     def waits(self) -> bool:
         """Is there something that the socket has not taken?"""
         return bool(self._waiting)
 
-    def write(self, data: bytes, size: int | None, messages: int = 1) -> None:
+    def write(self, data: bytes, size: int | None, messages: int = 1) -> bool:
         """``size``: bytes of the messages in it; None: there is none."""
         if not self._waiting:
             if self.socket is None or self.failed:
-                return
+                return False
             try:
                 sent = self.socket.send(data)
             except OSError as error:
@@ -48,34 +46,34 @@ class Output:
             if sent == len(data):
                 if size is not None:
                     self.sent_messages += messages
-                return
+                return False
             if sent < 0:
-                return
+                return True
             data = data[sent:]
             self.stuck_since = trio.current_time()
         if self._waiting is _NOTHING:
             self._waiting = deque()
         self._waiting.append((data, size, messages))
         self.backlog_bytes += size or 0
-        self._changed()
+        return True
 
-    def flush(self) -> None:
+    def flush(self) -> bool:
         """The socket takes something again."""
         while self._waiting:
             data, size, messages = self._waiting[0]
             sent = self._try_send(data)
             if sent < 0:
-                return
+                return True
             self.stuck_since = trio.current_time()
             if sent < len(data):
                 self._waiting[0] = (data[sent:], size, messages)
-                return
+                return False
             self._waiting.popleft()
             if size is not None:
                 self.sent_messages += messages
                 self.backlog_bytes -= size
         self.drop()
-        self._changed()
+        return True
 
     def drop(self) -> None:
         """Forget what waits."""
@@ -100,5 +98,4 @@ class Output:
         self.failed = True
         self.failed_at = trio.current_time()
         self.drop()
-        self._changed()
         return -1

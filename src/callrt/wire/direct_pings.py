@@ -20,20 +20,20 @@ class _Ping:
 
 
 class Pings:
-    """``send`` writes a ping with this payload."""
+    """Those of one socket."""
 
-    def __init__(self, send: Callable[[bytes], None]) -> None:
-        self._send = send
+    def __init__(self) -> None:
         self._flying: list[_Ping] = []
         self._sent = 0
 
-    async def ping(self) -> bool:
-        """Wait for the answer to a ping; False: there will be none. If cancelled: the ping may have been sent."""
+    async def ping(self, send: Callable[[bytes], None]) -> bool:
+        """Write a ping with ``send`` and wait for its answer; False: there will be none. If cancelled: it may have
+        been sent."""
         if len(self._flying) < PINGS_MAX:
             self._sent += 1
             ping = _Ping(self._sent.to_bytes(4, "big"))
             self._flying.append(ping)
-            self._send(ping.payload)
+            send(ping.payload)
         else:
             ping = self._flying[-1]
         await ping.over.wait()

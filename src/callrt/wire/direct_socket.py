@@ -65,9 +65,9 @@ class DirectSocket:
         self.sink_done = False
         self.sink_error: Exception | None = None
         self.readers = trio.lowlevel.ParkingLot()
-        self.output = Output(self._output_changed)
+        self.output = Output()
         self._pong_due: bytes | None = None
-        self.pings = Pings(self._say_ping)
+        self.pings = Pings()
         self.end: End | None = None
         self.changed = trio.lowlevel.ParkingLot()
         self.received = 0
@@ -150,7 +150,7 @@ class DirectSocket:
             return b""
         answer = self._tls.answer()
         if answer:
-            self.output.write(answer, None)
+            self._put(answer, None)
         return clear
 
     def on_again(self) -> None:
@@ -269,7 +269,7 @@ class DirectSocket:
         frame = self._writer.frame(opcode, payload)
         # To a peer that does not read any more nothing is said, but it may have said why: the reader is to have it.
         if not output.failed:
-            output.write(frame if self._tls is None else self._tls.encrypt(frame), size)
+            self._put(frame if self._tls is None else self._tls.encrypt(frame), size)
         return True
 
     def send_together_nowait(self, messages: Sequence[str]) -> bool:
@@ -284,19 +284,24 @@ class DirectSocket:
             return False
         frames = b"".join([frame(TEXT, payload) for payload in payloads])
         if not output.failed:
-            output.write(frames if self._tls is None else self._tls.encrypt(frames), size, len(payloads))
+            self._put(frames if self._tls is None else self._tls.encrypt(frames), size, len(payloads))
         return True
 
     def _write(self, frame: bytes) -> None:
         """A control frame."""
-        self.output.write(frame if self._tls is None else self._tls.encrypt(frame), None)
+        self._put(frame if self._tls is None else self._tls.encrypt(frame), None)
+
+    def _put(self, data: bytes, size: int | None, messages: int = 1) -> None:
+        if self.output.write(data, size, messages):
+            self._output_changed()
 
     def _output_changed(self) -> None:
         self._watch()
         self.changed.unpark_all()
 
     def _flush(self) -> None:
-        self.output.flush()
+        if self.output.flush():
+            self._output_changed()
         if self._pong_due is not None and not self.output.waits:
             payload, self._pong_due = self._pong_due, None
             self._pong(payload)
@@ -307,7 +312,7 @@ class DirectSocket:
 
     # -- pings -----------------------------------------------------------------------------------------
 
-    def _say_ping(self, payload: bytes) -> None:
+    def say_ping(self, payload: bytes) -> None:
         if self.socket is not None and not self.output.failed:
             self._write(self._writer.frame(PING, payload))
 
