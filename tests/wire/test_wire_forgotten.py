@@ -1,4 +1,4 @@
-"""A socket that has ended is freed at once: nothing of it waits for a garbage collection, which would stop the calls."""
+"""A socket that has ended is freed at once: nothing of it waits for a garbage collection, which stops all calls."""
 
 from __future__ import annotations
 
