@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callrt.protocol.audio import (
+    _LOUDEST,
     FLOOR_DBFS,
     FRAME_BYTES,
     Framer,
     Resampler,
+    Widener,
+    _polyphase,
     alaw_decode,
     alaw_encode,
     is_voiced,
@@ -213,6 +216,28 @@ def test_a_flushed_resampler_is_as_new():
     speech = pcm_encode(tone(300, 8000))
     first = resampler.push(speech + b"\x01") + resampler.flush()
     assert resampler.push(speech) + resampler.flush() == first
+
+
+def test_only_the_loudest_codes_can_be_clipped_when_widened():
+    softer = np.delete(mulaw_decode(EVERY_CODE), list(_LOUDEST)).astype(int)
+    assert np.abs(softer).max() * np.abs(_polyphase(3, 1)).sum(axis=1).max() < 32_767
+
+
+@given(
+    pieces=st.lists(st.sampled_from([160, 160, 160, 0, 1, 80, 161, 480]), max_size=12),
+    codes=st.sampled_from([(0, 128), (0, 1, 127, 128, 200, 255), (19, 147), (120, 250)]),
+    seed=st.integers(0, 99),
+)
+def test_widened_frames_are_to_the_bit_what_the_resampler_makes(pieces, codes, seed):
+    loud = np.random.default_rng(seed).choice(np.array(codes, np.uint8), sum(pieces))
+    mulaw = loud.tobytes()
+    one, other = Widener(), Widener()
+    out, at = b"", 0
+    for size in pieces:
+        out += one.push(mulaw[at : at + size])
+        other.push(b"\x00" * 160)  # somebody else's call in between
+        at += size
+    assert out == Resampler(8_000, 24_000).push(pcm_encode(mulaw_decode(mulaw)))
 
 
 @pytest.mark.parametrize("rates", [(0, 8000), (8000, -1)])

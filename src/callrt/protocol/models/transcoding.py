@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from callrt.protocol.audio import (
     SAMPLE_RATE,
     Resampler,
+    Widener,
     mulaw_decode,
     mulaw_encode,
     pcm_decode,
@@ -54,7 +55,7 @@ class Transcoder:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._up = Resampler(SAMPLE_RATE, MODEL_RATE)
+        self._up = Widener()
         self._item: tuple[str, str, int] | None = None
         self._down = _Unhurried()
 
@@ -83,7 +84,7 @@ class Transcoder:
         return self._dialect.encode_audio(self._to_model(audio))
 
     def _to_model(self, mulaw: bytes) -> bytes:
-        return pcm_encode(self._up.filter(mulaw_decode(mulaw)))
+        return self._up.push(mulaw)
 
     def _heard(self, event: ReplyAudio) -> tuple[ModelEvent, ...]:
         item = (event.reply_id, event.item_id, event.content_index)
