@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -79,6 +80,12 @@ def digest_of(**environment: str) -> str:
     told = json.loads(done.stdout)
     assert told["calls"] == 12
     return str(told["digest"])
+
+
+def test_installation_with_a_c_compiler_is_compiled() -> None:
+    """Failing to compile is not failing to install: so it must be told here."""
+    if compiled.REASON == compiled.NEVER:
+        assert shutil.which("cc") is None, "see what python scripts/compile.py says"
 
 
 def test_compiled_and_plain_calls_are_the_same_to_the_last_event() -> None:

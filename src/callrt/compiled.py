@@ -57,6 +57,8 @@ MANIFEST: Final = "compiled.json"
 
 PACKAGE: Final = Path(__file__).parent
 
+NEVER: Final = "not compiled when it was installed"
+
 
 def source_of(module: str, package: Path = PACKAGE) -> Path:
     return package.joinpath(*module.split(".")[1:]).with_suffix(".py")
@@ -76,7 +78,7 @@ def why_not(environment: Mapping[str, str], package: Path = PACKAGE) -> str:
         if json.loads((package / MANIFEST).read_text()) == manifest(package):
             return ""
     except FileNotFoundError:
-        return "not compiled when it was installed"
+        return NEVER
     except (OSError, ValueError):
         return "what was compiled cannot be read"
     return "compiled for another Python, or of other sources than there are now: make compiled"

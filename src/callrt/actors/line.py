@@ -35,6 +35,7 @@ from callrt.protocol.tracks import Tracks
 from callrt.protocol.transcript import Transcript
 from callrt.protocol.turn import Turn
 from callrt.protocol.uplink import BYTES_PER_MS, Uplink
+from callrt.supervision.waiting import Flag
 from callrt.wire.transport import Transport, sender
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Stream:
         self.codec = codec
         self.attached_at = attached_at
         self.last_media_at = attached_at
-        self.over = trio.Event()
+        self.over = Flag()
         self.stopped = False
         self.send: Callable[[Sequence[str]], bool] = sender(transport)
         """Several messages, in one write if possible; False: not all were taken."""
@@ -124,7 +125,7 @@ class Line:
         self.link: ModelLink | None = None
         self.stream: Stream | None = None
         self.stream_ready = Wake()
-        self.over = trio.Event()
+        self.over = Flag()
         """The call has no further use for a carrier: the carrier actor ends in good order."""
         self.voice_wake = Wake()
         self.metronome = current_metronome()

@@ -79,6 +79,10 @@ class Utterance:
     def ended(self) -> None:
         self.complete = True
 
+    def rest(self) -> None:
+        """It is asked about seldom from now on: its index, which takes more room than its text, is made when it is."""
+        self._index = None
+
     @property
     def text(self) -> str:
         return "".join(words for words, _ in self._pieces)
@@ -193,5 +197,7 @@ class Transcript:
         if utterance is None:
             if len(self._items) >= self._items_max:
                 del self._items[next(iter(self._items))]
+            for older in self._items.values():
+                older.rest()
             utterance = self._items[item_id] = Utterance()
         return utterance

@@ -105,6 +105,7 @@ class DirectTransport:
             if not either(core.inbox.popleft()):
                 return
             core.raise_if_ours()
+        core.no_inbox()
         core.sink, core.glance, core.sink_done, core.sink_error = sink, glance, False, None
         try:
             core.resume()

@@ -208,6 +208,11 @@ class DirectSocket:
         self.sink = self.glance = None
         self.readers.unpark_all()
 
+    def no_inbox(self) -> None:
+        """It is empty, and what comes from now on is delivered: an empty deque takes a kilobyte."""
+        assert not self.inbox
+        self.inbox = _NOTHING
+
     def resume(self) -> None:
         """There is room again, or somebody who wants all: go on where the full inbox stopped."""
         self._watch()

@@ -6,7 +6,7 @@ wheel is not to be had, one exclusive-or of two whole numbers does it in 1.2 and
 
 from __future__ import annotations
 
-__all__ = ["mask", "mask_by_numbers"]
+from collections.abc import Callable
 
 
 def mask_by_numbers(data: bytes, mask: bytes) -> bytes:
@@ -17,7 +17,10 @@ def mask_by_numbers(data: bytes, mask: bytes) -> bytes:
     return (int.from_bytes(data, "little") ^ pattern).to_bytes(words << 2, "little")[:size]
 
 
+mask: Callable[[bytes, bytes], bytes]
 try:
-    from websockets.speedups import apply_mask as mask
+    from websockets.speedups import apply_mask
 except ImportError:  # a pure Python wheel
     mask = mask_by_numbers
+else:
+    mask = apply_mask
