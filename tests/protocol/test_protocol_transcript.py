@@ -239,3 +239,14 @@ def test_estimate_of_heard_words_is_a_word_off_at_most_nearly_always(rate: int) 
     near = sum(count for words, count in off.items() if abs(words) <= 1)
     assert near >= 0.92 * off.total(), off
     assert max(abs(words) for words in off) <= 3, off
+
+
+def test_older_utterance_is_told_as_before_when_another_has_begun():
+    transcript = Transcript()
+    transcript.agent_words("one", "Good morning, this is the front desk.", True)
+    transcript.agent_audio("one", 2000)
+    told = [transcript.heard_text("one", ms) for ms in range(0, 2100, 100)]
+    transcript.agent_words("two", "How can I help?", True)
+    assert [transcript.heard_text("one", ms) for ms in range(0, 2100, 100)] == told
+    assert told[0] == ""
+    assert told[-1]
