@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -33,3 +34,14 @@ def pytest_collection_finish() -> None:
     """What collecting has built stays for good: tests that collect garbage need not look at it each time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What is freed in this test is freed by reference counting."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    yield
+    gc.enable()
+    gc.unfreeze()
