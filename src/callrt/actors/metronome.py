@@ -1,8 +1,8 @@
 """One metronome for all mouths of a process: what is due to be said is said, though no frame of the caller's comes.
 
 Each mouth has something to do five times a second, and mostly does it when the caller's next frame is there
-(``Voice.beat``). A deadline for each, moved on five times a second and hardly ever reached, took a tenth of a call's
-time; this looks at all of them in turn, forty times a second at most, and sleeps while nobody speaks.
+(``Voice.beat``). A deadline for each would be moved on five times a second and hardly ever be reached; this looks at
+all of them in turn, about fifty times a second with 400 calls, and sleeps while nobody speaks.
 """
 
 from __future__ import annotations
