@@ -53,6 +53,7 @@ async def converse(said: list[bytes], ours: list[str]) -> None:
         assert end.code is None or 1000 <= end.code < 5000
         assert not client.send_nowait("more")
         await client.aclose()
+    await trio.testing.wait_all_tasks_blocked()  # the hub ends a moment after its last socket
     assert living_tasks() == before
 
 

@@ -50,6 +50,8 @@ LEASES_AT_ONCE: Final = 500
 """In one statement: SQLite takes a bounded number of parameters."""
 WAL_BYTES_MAX: Final = 16 * 1024 * 1024
 """The log is cut back to this after a checkpoint; a burst may have made it longer."""
+CACHE_KIB: Final = 512
+"""Of the writer's pages: it writes at the end of the file, and what it has to look at there is little."""
 
 _SURVIVABLE: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -131,6 +133,7 @@ class SqliteStore:
         try:
             check_version(version_of(connection))  # before the pragmas, which would change a file not ours
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")  # a caller's words that are forgotten are gone
             connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")

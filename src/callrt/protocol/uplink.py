@@ -16,9 +16,10 @@ _CELL_BYTES = 200 * BYTES_PER_MS
 
 class Uplink:
     """``keep_ms``: bound of what is held while a session is missing. ``tail_ms``: what is always held, so
-    that a successor hears the beginning of a word that its predecessor was in the middle of. Both hold to 200 ms."""
+    that a successor hears the beginning of a word that its predecessor was in the middle of; whole utterances that
+    nobody has taken note of are needed by name (``protocol/attention.py``). Both hold to 200 ms."""
 
-    def __init__(self, keep_ms: int = 30_000, tail_ms: int = 2_000) -> None:
+    def __init__(self, keep_ms: int = 30_000, tail_ms: int = 1_000) -> None:
         self.end = 0
         """Position after the newest byte."""
         self.lost_bytes = 0

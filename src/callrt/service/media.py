@@ -23,7 +23,7 @@ from callrt.telephony import signatures
 from callrt.telephony.urls import MEDIA_PREFIX, Urls
 from callrt.wire.limits import SERVER_LIMITS, SocketLimits
 from callrt.wire.transport import Transport, TransportClosed
-from callrt.wire.websocket import Headers, accept
+from callrt.wire.websocket import Headers, accept, stands_alone
 
 log = logging.getLogger("callrt.media")
 
@@ -81,13 +81,23 @@ class MediaDoor:
             claims.append(claim)
             return None
 
-        async with trio.open_nursery() as nursery:
+        async def accept_and_attend(nursery: trio.Nursery | None) -> None:
             transport = await accept(nursery, stream, check, pre_read=pre_read, limits=self.limits)
             if transport is None:
                 return
-            call_sid, generation = claims[0]
-            code, reason = await self.attend(transport, call_sid, generation)
-            await transport.aclose(code, reason)
+            try:
+                code, reason = await self.attend(transport, *claims[0])
+                await transport.aclose(code, reason)
+            finally:
+                transport.abort()
+
+        if stands_alone(stream, self.limits):
+            await accept_and_attend(
+                None
+            )  # as long as the call lasts: a nursery would weigh as much as the socket
+            return
+        async with trio.open_nursery() as nursery:
+            await accept_and_attend(nursery)
 
     def claim(self, target: str, headers: Headers) -> tuple[str, int] | str:
         """The call and generation this upgrade may be for, or one word why it is refused. No checkpoint."""

@@ -93,11 +93,6 @@ class WebSocketTransport:
         return (self._connection.path or "") if self._connection is not None else ""
 
     @property
-    def response_headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """For a client: the head of the answer to the upgrade."""
-        return self._connection.handshake_headers if self._connection is not None else ()
-
-    @property
     def head_received(self) -> bytes:
         """What the peer had sent when the upgrade failed."""
         return bytes(self._tap.head or b"")

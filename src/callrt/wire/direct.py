@@ -5,19 +5,18 @@ head (:class:`~callrt.wire.streams.TappedStream` holds back what came after it).
 the hub's inner epoll (``direct_hub.py``). When it is readable, one ``recv`` takes what there is, and each whole
 message goes straight to the sink of :meth:`DirectTransport.deliver`, or into a small inbox for :meth:`receive`; a
 full inbox stops the reading, and TCP slows the peer down. ``send_nowait`` writes at once; what the socket does not
-take waits in the bounded backlog until it is writable again. :meth:`run` owns the socket, keeps the time, closes.
+take waits in the bounded backlog until it is writable again. The hub also keeps the time of a peer that does not
+take what it is sent: an open socket needs no task of its own.
 
 It promises what the reference transport (``connection.py``) promises; both pass the same tests.
 """
 
 from __future__ import annotations
 
-import math
 import socket
 from collections.abc import Callable, Sequence
 
 import trio
-from trio_websocket import WebSocketConnection
 
 from callrt.wire.connection import End, Handshake
 from callrt.wire.direct_opening import open_websocket
@@ -35,17 +34,13 @@ class DirectTransport:
         self, stream: trio.abc.Stream, limits: SocketLimits, *, server: bool, prefix: bytes = b""
     ) -> None:
         self._limits = limits
-        self._tls = stream if isinstance(stream, TlsStream) else None
-        self.core = DirectSocket(limits, server=server, tls=self._tls)
+        tls = stream if isinstance(stream, TlsStream) else None
+        self.core = DirectSocket(limits, server=server, tls=tls)
         """What never waits: the hub's and the writers' side."""
-        self._tap = TappedStream(stream, prefix, hold="request" if server else "answer")
-        self._stream = stream
+        self._tap: TappedStream | None = TappedStream(stream, prefix, hold="request" if server else "answer")
+        """Until the socket is taken over: who is open needs neither it nor the stream."""
         self.path = ""
         """The requested path with its query; "" when there was no upgrade."""
-        self._response_headers: tuple[tuple[bytes, bytes], ...] = ()
-        self._gone = trio.Event()
-        """The socket is closed."""
-        self._opening = trio.CancelScope()
         self.was_opened = False
         """Also when the peer has gone since: its last words can be received."""
         self.opening_failure: BaseException | None = None
@@ -57,14 +52,9 @@ class DirectTransport:
         return self.core.socket is not None and self.core.end is None
 
     @property
-    def response_headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """For a client: the head of the answer to the upgrade."""
-        return self._response_headers
-
-    @property
     def head_received(self) -> bytes:
         """What the peer had sent when the upgrade failed."""
-        return bytes(self._tap.head or b"")
+        return b"" if self._tap is None else bytes(self._tap.head or b"")
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -75,7 +65,7 @@ class DirectTransport:
             try:
                 return self.receive_nowait()
             except trio.WouldBlock:
-                await self.core.readers.park()
+                await self.core.changed.park()
 
     def receive_nowait(self) -> str | bytes:
         """The next whole message that has arrived; :class:`trio.WouldBlock` if none. No checkpoint."""
@@ -116,7 +106,7 @@ class DirectTransport:
                     return
                 if core.end is not None:
                     raise core.closed()
-                await core.readers.park()
+                await core.changed.park()
         finally:
             core.sink = core.glance = core.sink_error = None
 
@@ -156,28 +146,34 @@ class DirectTransport:
 
         If cancelled: the socket is dead.
         """
-        if self._gone.is_set():
+        core = self.core
+        if core.socket is None:
+            self.abort()
             await trio.lowlevel.checkpoint()
             return
         try:
             with trio.move_on_after(self._limits.close_timeout):
-                core = self.core
                 if core.end is None:
                     core.end = End(code, reason, by_peer=False)
-                    core.readers.unpark_all()
+                    core.changed.unpark_all()
                     while core.output.waits:
-                        await core.output.flushed.park()
+                        await core.changed.park()
                     core.say_close(code, reason)
                     core.resume()
-                await self._gone.wait()
+                await self.wait_gone()
         finally:
             self.abort()
+
+    async def wait_gone(self) -> None:
+        """Until the socket is closed. If cancelled: no effect."""
+        await trio.lowlevel.checkpoint()
+        while self.core.socket is not None:
+            await self.core.changed.park()
 
     def abort(self) -> None:
         """Drop the socket at once; the reader gets :class:`TransportClosed`. No checkpoint."""
         if self.core.end is None:
             self.core.end = End(None, "aborted", by_peer=False)
-        self._opening.cancel()
         self.core.finish()
 
     def statistics(self) -> TransportStatistics:
@@ -187,62 +183,47 @@ class DirectTransport:
             received_messages=self.core.received,
         )
 
-    # -- the owner -------------------------------------------------------------------------------------
+    # -- opening ---------------------------------------------------------------------------------------
+
+    async def open(self, handshake: Handshake) -> None:
+        """Returns when the upgrade has succeeded (``was_opened``) or failed for good. An open transport is to be
+        ended with :meth:`aclose` or :meth:`abort` by whoever has it.
+
+        Raises nothing that a peer can cause. If cancelled: the stream is closed.
+        """
+        tap = self._tap
+        assert tap is not None
+        try:
+            scope = trio.CancelScope(deadline=trio.current_time() + self._limits.open_timeout)
+            connection, self.opening_failure = await open_websocket(handshake, tap, scope)
+            if connection is not None:
+                self.was_opened = True
+                self.path = connection.path or ""
+                self._take_over(tap)
+        finally:
+            if not self.was_opened:
+                self.core.end = End(None, "", by_peer=True)
+                await trio.aclose_forcefully(tap.stream)
 
     async def run(
         self, handshake: Handshake, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Own the socket until it has ended. Started when the upgrade has succeeded or failed for good.
+        """:meth:`open`, and own the socket until it has ended: for who wants a nursery to end it.
 
         Raises nothing that a peer can cause. If cancelled: the socket is dropped.
         """
         try:
-            self._opening.deadline = trio.current_time() + self._limits.open_timeout
-            connection, self.opening_failure = await open_websocket(handshake, self._tap, self._opening)
-            if connection is not None and self.core.end is None:
-                self.was_opened = True
-                self._take_over(connection)
-                # The library's part is over, and larger than ours.
-                del connection, handshake
-                task_status.started()
-                await self._keep_time()
-        finally:
-            self.core.end = self.core.end or End(
-                None, "cancelled" if self.was_opened else "", by_peer=not self.was_opened
-            )
-            self.core.finish()
-            self._gone.set()
-            try:
-                await trio.aclose_forcefully(self._stream)
-            finally:
-                self.core.pings.end()  # after a checkpoint: the reader is to learn of the end first
-        if not self.was_opened:
+            await self.open(handshake)
+            del handshake
             task_status.started()
+            await self.wait_gone()
+        finally:
+            self.abort()
 
-    def _take_over(self, connection: WebSocketConnection) -> None:
-        self.path = connection.path or ""
-        self._response_headers = tuple(connection.handshake_headers)
-        stream = self._tls.stream if self._tls is not None else self._stream
-        assert isinstance(stream, trio.SocketStream)
-        sock = socket.socket(fileno=stream.socket.detach())
+    def _take_over(self, tap: TappedStream) -> None:
+        plain = tap.stream.stream if isinstance(tap.stream, TlsStream) else tap.stream
+        assert isinstance(plain, trio.SocketStream)
+        sock = socket.socket(fileno=plain.socket.detach())
         sock.setblocking(False)
-        early = self._tap.held
-        self._tap.forget()
-        self.core.take_over(sock, early)
-
-    async def _keep_time(self) -> None:
-        """Return when the socket is closed, which it is at the latest when the patience with its peer ends."""
-        core, limits = self.core, self._limits
-        while core.socket is not None:
-            due = min(
-                core.output.stuck_since + limits.send_timeout,
-                core.output.failed_at + limits.close_timeout,
-                core.linger_until,
-            )
-            if trio.current_time() < due:
-                with trio.move_on_at(due):
-                    await core.changed.park()
-                continue
-            if core.output.stuck_since < math.inf and core.end is None:
-                core.end = End(None, "peer does not read", by_peer=False)
-            core.lost()
+        self._tap = None
+        self.core.take_over(sock, tap.held)

@@ -2,12 +2,14 @@
 
 Waiting for a socket with Trio costs a task switch and two system calls a frame. Here one task waits for the
 inner epoll to have something, takes all that are ready, and lets each socket's owner read without an await.
-The task lives as long as there is a socket to watch. What an owner raises is a bug of ours and would end the
-run; owners therefore hand every error on to the task that uses them.
+A second one keeps the time of those whose peer does not take what it is sent. They live as long as there is a
+socket to look after. What an owner raises is a bug of ours and would end the run; owners therefore hand every
+error on to the task that uses them.
 """
 
 from __future__ import annotations
 
+import math
 import select
 from typing import Protocol
 
@@ -34,7 +36,12 @@ that anybody could hear it: a fifth of a frame."""
 
 
 class Watched(Protocol):
-    """A socket's owner. Both methods are synchronous and let no exception out."""
+    """A socket's owner. All is synchronous and lets no exception out."""
+
+    @property
+    def due(self) -> float:
+        """Clock time of ``on_due``, while :meth:`Hub.keep_time` applies."""
+        ...
 
     def on_ready(self, events: int) -> None:
         """The socket is readable, writable or broken."""
@@ -42,6 +49,10 @@ class Watched(Protocol):
 
     def on_again(self) -> None:
         """A turn that was asked for with :meth:`Hub.again`."""
+        ...
+
+    def on_due(self) -> None:
+        """It is time: nothing is due afterwards."""
         ...
 
 
@@ -56,6 +67,8 @@ class Hub:
         self._urgent_fds: dict[int, None] = {}
         self._owners: dict[int, Watched] = {}
         self._again: dict[Watched, None] = {}
+        self._timed: dict[Watched, None] = {}
+        self._sleep = trio.CancelScope()
         self._scope = trio.CancelScope()
         self._wake = trio.lowlevel.ParkingLot()
 
@@ -76,7 +89,10 @@ class Hub:
         self._again.pop(owner, None)
         self._epoll_of(fd).unregister(fd)
         self._urgent_fds.pop(fd, None)
-        if not self._owners:
+        self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if not self._owners and not self._timed and _hub.get() is self:
             _hub.set(None)
             self._scope.cancel()
 
@@ -88,11 +104,21 @@ class Hub:
         self._again[owner] = None
         self._wake.unpark_all()
 
+    def keep_time(self, owner: Watched, due: float) -> None:
+        """Call its ``on_due`` when ``due``, or what its ``due`` has been moved to since, has come."""
+        self._timed[owner] = None
+        self._sleep.deadline = min(self._sleep.deadline, due)
+
+    def forget_time(self, owner: Watched) -> None:
+        del self._timed[owner]
+        self._end_if_idle()
+
     async def run(self) -> None:
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._serve_again)
+                    nursery.start_soon(self._keep_time)
                     await self._serve()
         finally:
             self._urgent.close()
@@ -139,6 +165,18 @@ class Hub:
             for owner in owners:
                 owner.on_again()
             await trio.lowlevel.checkpoint()
+
+    async def _keep_time(self) -> None:
+        while True:
+            with self._sleep:
+                await trio.sleep_forever()
+            now, first = trio.current_time(), math.inf
+            for owner in list(self._timed):
+                if owner in self._timed and owner.due <= now:
+                    owner.on_due()
+            for owner in self._timed:
+                first = min(first, owner.due)
+            self._sleep = trio.CancelScope(deadline=first)
 
 
 async def _rest(seconds: float) -> None:

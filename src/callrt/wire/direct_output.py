@@ -25,8 +25,6 @@ class Output:
         self.failed = False
         self.failed_at = math.inf
         """Clock time of the write that failed: nothing more will be taken."""
-        self.flushed = trio.lowlevel.ParkingLot()
-        """Unparked when nothing waits any more."""
         self._waiting = _NOTHING
 
     @property
@@ -80,7 +78,6 @@ class Output:
         self._waiting = _NOTHING
         self.backlog_bytes = 0
         self.stuck_since = math.inf
-        self.flushed.unpark_all()
 
     def _try_send(self, data: bytes) -> int:
         """How much the socket took; -1 when it takes nothing any more."""

@@ -37,6 +37,8 @@ class Pings:
         else:
             ping = self._flying[-1]
         await ping.over.wait()
+        if not ping.answered:
+            await trio.lowlevel.checkpoint()  # the reader is to learn of the end first
         return ping.answered
 
     def ponged(self, payload: bytes) -> None:

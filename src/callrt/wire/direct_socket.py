@@ -64,15 +64,17 @@ class DirectSocket:
         self.glance: Glance | None = None
         self.sink_done = False
         self.sink_error: Exception | None = None
-        self.readers = trio.lowlevel.ParkingLot()
+        self.changed = trio.lowlevel.ParkingLot()
+        """Unparked when a message waits, when nothing waits any more to be written, and when there is an end."""
         self.output = Output()
         self._pong_due: bytes | None = None
         self.pings = Pings()
         self.end: End | None = None
-        self.changed = trio.lowlevel.ParkingLot()
         self.received = 0
         self._lingers = False
-        self.linger_until = math.inf
+        self._linger_until = math.inf
+        self._keeper: Hub | None = None
+        """Who keeps our time, while there is something that a peer must not put off for ever."""
 
     def take_over(self, sock: socket.socket, early: bytes) -> None:
         """The socket is open and ours from now on. ``early``: what the peer has sent behind its handshake."""
@@ -179,7 +181,7 @@ class DirectSocket:
                     if inbox is _NOTHING:
                         inbox = self.inbox = deque()
                     inbox.append(as_text(payload) if opcode == TEXT else payload)
-                    self.readers.unpark_all()
+                    self.changed.unpark_all()
             except ProtocolViolation as violation:
                 self._violated(violation)
                 return
@@ -206,7 +208,7 @@ class DirectSocket:
 
     def _no_sink(self) -> None:
         self.sink = self.glance = None
-        self.readers.unpark_all()
+        self.changed.unpark_all()
 
     def no_inbox(self) -> None:
         """It is empty, and what comes from now on is delivered: an empty deque takes a kilobyte."""
@@ -302,7 +304,9 @@ class DirectSocket:
 
     def _output_changed(self) -> None:
         self._watch()
-        self.changed.unpark_all()
+        self._mind_the_time()
+        if not self.output.waits:
+            self.changed.unpark_all()
 
     def _flush(self) -> None:
         if self.output.flush():
@@ -339,7 +343,8 @@ class DirectSocket:
             self.socket.close()
             self.socket = self.output.socket = None
         self.output.drop()
-        self.readers.unpark_all()
+        self._mind_the_time()
+        self.pings.end()
         self.changed.unpark_all()
 
     def _linger(self) -> None:
@@ -347,14 +352,40 @@ class DirectSocket:
         if self.socket is None:
             return
         self._lingers = True
-        self.linger_until = trio.current_time() + self._limits.close_timeout / 2
+        self._linger_until = trio.current_time() + self._limits.close_timeout / 2
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:
             self.finish()
             return
-        self.readers.unpark_all()
+        self._mind_the_time()
         self.changed.unpark_all()
+
+    # -- the time ----------------------------------------------------------------------------------------
+
+    @property
+    def due(self) -> float:
+        """Clock time until which the peer may take what it is sent, or read how this ends; mostly never."""
+        return min(
+            self.output.stuck_since + self._limits.send_timeout,
+            self.output.failed_at + self._limits.close_timeout,
+            self._linger_until,
+        )
+
+    def on_due(self) -> None:
+        """The patience with the peer is over."""
+        if self.output.stuck_since < math.inf and self.end is None:
+            self.end = End(None, "peer does not read", by_peer=False)
+        self.lost()
+
+    def _mind_the_time(self) -> None:
+        due = math.inf if self.socket is None else self.due
+        if due < math.inf:
+            self._keeper = self._keeper or current_hub()
+            self._keeper.keep_time(self, due)
+        elif self._keeper is not None:
+            self._keeper.forget_time(self)
+            self._keeper = None
 
     # -- watching --------------------------------------------------------------------------------------
 

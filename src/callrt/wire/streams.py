@@ -33,7 +33,7 @@ class TappedStream(trio.abc.Stream):
         *,
         hold: Literal["request", "answer"] | None = None,
     ) -> None:
-        self._stream = stream
+        self.stream = stream
         self._prefix = prefix
         self.head: bytearray | None = bytearray()
         """What the peer has sent so far, at most ``HEAD_BYTES_MAX``; None once nobody needs it."""
@@ -80,11 +80,6 @@ class TappedStream(trio.abc.Stream):
         self._held_up = True
         return data[: len(data) - len(self.held)]
 
-    def forget(self) -> None:
-        """Nobody needs the head any more, nor what was held."""
-        self.head = None
-        self.held = b""
-
     async def _receive(self, max_bytes: int | None) -> bytes:
         if self._prefix:
             await trio.lowlevel.checkpoint()
@@ -92,7 +87,7 @@ class TappedStream(trio.abc.Stream):
             data, self._prefix = self._prefix[:limit], self._prefix[limit:]
             return data
         try:
-            data = bytes(await self._stream.receive_some(max_bytes))
+            data = bytes(await self.stream.receive_some(max_bytes))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._end()
             raise
@@ -108,14 +103,14 @@ class TappedStream(trio.abc.Stream):
             await trio.lowlevel.checkpoint()
             return
         try:
-            await self._stream.send_all(data)
+            await self.stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.write_failed = True
 
     async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
+        await self.stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
         """If cancelled: closed all the same."""
         self._end()
-        await self._stream.aclose()
+        await self.stream.aclose()

@@ -1,14 +1,15 @@
 """Opening WebSockets, from both ends. No permessage-deflate: it costs more than it saves on base64 audio.
 
-The tasks of a socket live in a nursery of yours, or inside :func:`open_client`. Whoever opens a socket ends
-it: ``aclose`` or ``abort``, or by leaving the context; cancelling the nursery drops it.
+Whoever opens a socket ends it: ``aclose`` or ``abort``, or by leaving the context of :func:`open_client`. Given a
+nursery it is also dropped when that is cancelled; a socket that :func:`stands_alone` needs none.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
 from urllib.parse import urlsplit
 
 import trio
@@ -19,8 +20,9 @@ from trio_websocket import (
     wrap_server_stream,
 )
 
-from callrt.wire.connection import WebSocketTransport
+from callrt.wire.connection import Handshake, WebSocketTransport
 from callrt.wire.direct import DirectTransport
+from callrt.wire.direct_hub import AVAILABLE
 from callrt.wire.direct_opening import can_take
 from callrt.wire.direct_tls import TlsStream
 from callrt.wire.limits import CLIENT_LIMITS, SERVER_LIMITS, SocketLimits
@@ -40,7 +42,7 @@ CLOSE_AFTER_ERROR_SECONDS = 0.05
 
 
 OpenTransport = WebSocketTransport | DirectTransport
-"""Whichever of the two; beyond the seam both tell the path, the head of the answer, and whether they are open."""
+"""Whichever of the two; beyond the seam both tell the path, and whether they are open."""
 
 
 class ConnectFailed(Exception):
@@ -62,15 +64,20 @@ class UpgradeRefused(Exception):
         """Seconds, if the peer said so in seconds."""
 
 
+def stands_alone(stream: trio.abc.Stream, limits: SocketLimits) -> bool:
+    """Needs a WebSocket on this stream no task of its own?"""
+    return limits.direct and can_take(stream)
+
+
 async def connect(
-    nursery: trio.Nursery,
+    nursery: trio.Nursery | None,
     url: str,
     headers: Headers = (),
     *,
     ssl_context: ssl.SSLContext | None = None,
     limits: SocketLimits = CLIENT_LIMITS,
 ) -> OpenTransport:
-    """Open a client socket to ``ws://`` or ``wss://`` ``url``; its tasks live in ``nursery``.
+    """Open a client socket to ``ws://`` or ``wss://`` ``url``; ``nursery`` as in :func:`connect_over`.
 
     Raises :class:`ConnectFailed`, :class:`UpgradeRefused`, or ValueError for a bad address. At most twice
     ``limits.open_timeout``. If cancelled: nothing is left open.
@@ -94,7 +101,7 @@ async def connect(
 
 
 async def connect_over(
-    nursery: trio.Nursery,
+    nursery: trio.Nursery | None,
     stream: trio.abc.Stream,
     host: str,
     target: str = "/",
@@ -102,7 +109,8 @@ async def connect_over(
     *,
     limits: SocketLimits = CLIENT_LIMITS,
 ) -> OpenTransport:
-    """Upgrade an open ``stream``; as :func:`connect`. The stream is the transport's, also on failure."""
+    """Upgrade an open ``stream``; as :func:`connect`. The stream is the transport's, also on failure. ``nursery``: for
+    its tasks, and to end it with; None only where it :func:`stands_alone`."""
 
     async def handshake(library: trio.Nursery, tap: TappedStream) -> WebSocketConnection:
         return await wrap_client_stream(
@@ -117,41 +125,69 @@ async def connect_over(
         )
 
     transport: OpenTransport
-    if limits.direct and can_take(stream):
+    if stands_alone(stream, limits):
         transport = DirectTransport(stream, limits, server=False)
     else:
         transport = WebSocketTransport(stream, limits)
-    await nursery.start(transport.run, handshake, name="websocket client")
+    await _open(transport, handshake, nursery, "websocket client")
     if not transport.was_opened:
         raise _why(transport)
     return transport
 
 
-@asynccontextmanager
-async def open_client(
+def open_client(
     url: str,
     headers: Headers = (),
     *,
     ssl_context: ssl.SSLContext | None = None,
     limits: SocketLimits = CLIENT_LIMITS,
-) -> AsyncIterator[OpenTransport]:
+) -> AbstractAsyncContextManager[OpenTransport]:
     """:func:`connect` for the length of a block; leaving it closes politely, a cancellation drops the socket, an
     error waits for the peer only for a moment.
 
     What the block raises comes out as it is, in no group.
     """
+    client = _Client(url, headers, ssl_context, limits)
+    # What is dialled here is a TCP stream, or TLS of our own: both stand alone.
+    return client if limits.direct and AVAILABLE else _in_a_nursery(client)
+
+
+class _Client:
+    """A client's socket for the length of a block."""
+
+    __slots__ = ("_headers", "_limits", "_ssl_context", "_transport", "_url", "nursery")
+
+    def __init__(
+        self, url: str, headers: Headers, ssl_context: ssl.SSLContext | None, limits: SocketLimits
+    ) -> None:
+        self._url = url
+        self._headers = headers
+        self._ssl_context = ssl_context
+        self._limits = limits
+        self.nursery: trio.Nursery | None = None
+
+    async def __aenter__(self) -> OpenTransport:
+        self._transport = await connect(
+            self.nursery, self._url, self._headers, ssl_context=self._ssl_context, limits=self._limits
+        )
+        return self._transport
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            # Something has gone wrong, and somebody waits to be told: the peer gets a close frame, no patience.
+            with trio.move_on_after(CLOSE_AFTER_ERROR_SECONDS):
+                await self._transport.aclose()
+        else:
+            await self._transport.aclose()
+
+
+@asynccontextmanager
+async def _in_a_nursery(client: _Client) -> AsyncIterator[OpenTransport]:
     try:
-        async with trio.open_nursery() as nursery:
-            transport = await connect(nursery, url, headers, ssl_context=ssl_context, limits=limits)
-            try:
-                yield transport
-            except Exception:
-                # Something has gone wrong, and somebody waits to be told: the peer gets a close frame, no patience.
-                with trio.move_on_after(CLOSE_AFTER_ERROR_SECONDS):
-                    await transport.aclose()
-                raise
-            finally:
-                await transport.aclose()
+        async with trio.open_nursery() as client.nursery, client as transport:
+            yield transport
     except BaseExceptionGroup as group:
         if len(group.exceptions) != 1:
             raise
@@ -162,14 +198,15 @@ async def open_client(
 
 
 async def accept(
-    nursery: trio.Nursery,
+    nursery: trio.Nursery | None,
     stream: trio.abc.Stream,
     check: Check,
     *,
     pre_read: bytes = b"",
     limits: SocketLimits = SERVER_LIMITS,
 ) -> OpenTransport | None:
-    """Answer an upgrade request on ``stream``, of which ``pre_read`` has been read already.
+    """Answer an upgrade request on ``stream``, of which ``pre_read`` has been read already; ``nursery`` as in
+    :func:`connect_over`.
 
     None when there is no WebSocket: ``check`` refused it, the request was none (answered with 400), or it
     did not come within ``limits.open_timeout``. The stream is the transport's, also then. What ``check`` raises
@@ -200,14 +237,24 @@ async def accept(
         return None
 
     transport: OpenTransport
-    if limits.direct and can_take(stream):
+    if stands_alone(stream, limits):
         transport = DirectTransport(stream, limits, server=True, prefix=pre_read)
     else:
         transport = WebSocketTransport(stream, limits, prefix=pre_read)
-    await nursery.start(transport.run, handshake, name="websocket server")
+    await _open(transport, handshake, nursery, "websocket server")
     if bugs:
         raise bugs[0]
     return transport if transport.was_opened else None
+
+
+async def _open(
+    transport: OpenTransport, handshake: Handshake, nursery: trio.Nursery | None, name: str
+) -> None:
+    if nursery is not None:
+        await nursery.start(transport.run, handshake, name=name)
+        return
+    assert isinstance(transport, DirectTransport), "this transport has tasks: it needs a nursery"
+    await transport.open(handshake)
 
 
 async def _dial(host: str, port: int, context: ssl.SSLContext | None, *, direct: bool) -> trio.abc.Stream:
