@@ -37,6 +37,8 @@ STARTING_MAX = 4
 PATIENCE = 1.0
 """Seconds for one of them to be answered; after that the next one rings all the same."""
 CLIMB = 1.15
+MOST = 1000
+"""Calls, in a search."""
 
 
 class Load:
@@ -136,7 +138,7 @@ def main() -> int:
     parser.add_argument(
         "--climb", action="store_true", help="go on by 15 %% more until the bound does not hold"
     )
-    parser.add_argument("--most", type=int, default=1000, help="calls, in a search")
+    parser.add_argument("--most", type=int, default=MOST, help="calls, in a search")
     parser.add_argument("--kill-per-second", type=float, default=0.0, help="repeat each step, killing calls")
     parser.add_argument("--core", type=int, help="run on this core only")
     parser.add_argument("--tail", choices=("p99", "p95"), default="p99", help="the latency that is bounded")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -22,23 +23,55 @@ async def test_speech_is_paced_by_the_callers_frames(
 ) -> None:
     ticks: list[float] = []
     waits: Counter[Wake] = Counter()
-    ticked, wait = Metronome.ticked, Wake.wait
+    ticked, wait, rest = Metronome.ticked, Wake.wait, Wake.call
 
     def counted_tick(self: Metronome, due: float) -> None:
         ticks.append(trio.current_time())
         ticked(self, due)
 
-    async def counted_wait(self: Wake, deadline: float | None = None) -> None:
+    async def counted_wait(self: Wake) -> None:
         waits[self] += 1
-        await wait(self, deadline)
+        await wait(self)
+
+    def counted_rest(self: Wake, then: Callable[[], None]) -> bool:
+        waits[self] += 1
+        return rest(self, then)
 
     monkeypatch.setattr(Metronome, "ticked", counted_tick)
     monkeypatch.setattr(Wake, "wait", counted_wait)
+    monkeypatch.setattr(Wake, "call", counted_rest)
     scene = await play()
     assert scene.agent_words() == f"{GREETING} {ANSWER}"
     assert scene.twice() == scene.unheard() == 0
     # Hardly any task has woken for it: neither the playback actor nor another.
     assert len(ticks) > 3 * max(waits.values()) > 0
+
+
+async def test_actors_that_only_wait_have_no_task_while_the_agent_speaks(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    seen: list[set[str]] = []
+    ticked = Metronome.ticked
+
+    def look(self: Metronome, due: float) -> None:
+        seen.append({task.name.rpartition("/")[2] for task in everything() if "/CA" in task.name})
+        ticked(self, due)
+
+    monkeypatch.setattr(Metronome, "ticked", look)
+    await play()
+    assert len(seen) > 20
+    usual = Counter(frozenset(names) for names in seen).most_common(1)[0][0]
+    assert {"talk", "model", "carrier"} < usual
+    assert not usual & {"journal", "tools", "playback"}
+
+
+def everything() -> list[trio.lowlevel.Task]:
+    root = trio.lowlevel.current_root_task()
+    found, waiting = [], [] if root is None else [root]
+    while waiting:
+        found.append(waiting.pop())
+        waiting.extend(kid for nursery in found[-1].child_nurseries for kid in nursery.child_tasks)
+    return found
 
 
 async def test_a_crash_in_a_tick_on_a_frame_fells_playback_and_the_call_goes_on(

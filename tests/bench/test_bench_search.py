@@ -16,6 +16,7 @@ def row(calls: int, *, limit: int, generator: int = 10_000) -> dict[str, Any]:
         "calls": calls,
         "missing": missing,
         "generator_limit": calls > generator,
+        "cpu_percent": 95.0,
         "allowance_ms": 0.0,
     }
 
@@ -54,3 +55,34 @@ def test_a_program_that_carries_nobody_carries_none(monkeypatch):
     found, rows = searched(monkeypatch, [25], limit=1)
     assert found["carried"] == 0
     assert len(rows) == 1
+
+
+@pytest.mark.parametrize("limit", [250, 400, 990, 5000])
+def test_a_moment_of_a_busy_machine_does_not_end_a_search(limit, monkeypatch):
+    lives: list[int] = []
+
+    def run_program(name: str, asked: str, args: object, **_: object) -> list[dict[str, Any]]:
+        lives.append(int(asked))
+        seen = row(int(asked), limit=limit)
+        if len(lives) % 3 == 2 and not seen["missing"]:
+            seen |= {"missing": ["up late"], "cpu_percent": 40.0}
+        return [seen]
+
+    monkeypatch.setattr(media, "run_program", run_program)
+    rows = [row(calls, limit=limit) for calls in (25, 100)]
+    rows.append(row(200, limit=limit) | {"missing": ["down late"], "cpu_percent": 30.0})
+    found = media.search("callrt", rows, argparse.Namespace(ramp=40.0))
+    assert min(limit, media.MOST) / media.FINE <= found["carried"] <= limit
+    assert lives[0] == 200
+    assert found["at_least"] == (limit > media.MOST)
+
+
+def test_a_number_that_fails_twice_has_failed(monkeypatch):
+    monkeypatch.setattr(
+        media,
+        "run_program",
+        lambda name, asked, args, **_: [row(int(asked), limit=120) | {"cpu_percent": 40.0}],
+    )
+    rows = [row(calls, limit=120) | {"cpu_percent": 40.0} for calls in (25, 100, 200)]
+    found = media.search("callrt", rows, argparse.Namespace(ramp=40.0))
+    assert 120 / media.FINE <= found["carried"] <= 120

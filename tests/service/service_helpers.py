@@ -22,6 +22,23 @@ CALL = "CA00000000000000000000000000000007"
 VOICE = {"CallSid": CALL, "AccountSid": "AC1", "From": "+15550100001", "To": "+15550100002"}
 
 
+class FakeAttached:
+    def __init__(self, desk: FakeDesk, transport: Transport, codec: TwilioCodec) -> None:
+        self.desk = desk
+        self.transport = transport
+        self.codec = codec
+
+    async def wait_over(self) -> None:
+        try:
+            while True:
+                message = await self.transport.receive()
+                self.desk.asked.append(("heard", self.codec.decode(message)))
+        except TransportClosed:
+            pass
+        finally:
+            self.desk.living -= 1
+
+
 class FakeDesk:
     """Answers at once; ``fails`` and ``hangs`` make it do that instead."""
 
@@ -70,19 +87,12 @@ class FakeDesk:
 
     async def attach(
         self, call_sid: str, generation: int, transport: Transport, codec: TwilioCodec, started: StreamStarted
-    ) -> None:
+    ) -> FakeAttached:
         del self.attachable[call_sid, generation]
         await self._note("attach", call_sid, generation, started.stream_id)
         self.living += 1
         self.attached.set()
-        try:
-            while True:
-                message = await transport.receive()
-                self.asked.append(("heard", codec.decode(message)))
-        except TransportClosed:
-            pass
-        finally:
-            self.living -= 1
+        return FakeAttached(self, transport, codec)
 
     @property
     def live_calls(self) -> int:

@@ -170,7 +170,7 @@ class Call:
         return generation
 
     async def attach(self, stream: Stream) -> None:
-        """The stream is there; returns when it is over. A newer stream retires an older one. Raises StreamRefused.
+        """The stream is there, and this call's from now on. A newer stream retires an older one. Raises StreamRefused.
 
         If cancelled: the stream is dead, the call is not."""
         if not self.live or stream.generation <= self._used_generation:
@@ -187,11 +187,6 @@ class Call:
             raise StreamRefused(self.call_sid, stream.generation, self._used_generation)
         self.log.attached(stream.stream_sid, stream.generation, epoch)
         self._take(stream)
-        try:
-            await stream.over.wait()
-        except trio.Cancelled:
-            self._drop(stream, "cancelled")
-            raise
 
     def expects(self, stream: Stream) -> bool:
         """No newer stream has come since."""
@@ -231,6 +226,7 @@ class Call:
         """Start function. If cancelled: the tree stops in order, the socket is dropped, the journal keeps the call
         alive: another process may take it up."""
         self.ports.observe(facts.CallStarted(self.call_sid))
+        self.line.metronome.add(self.line)
         released = True
         try:
             async with trio.open_nursery() as nursery:
@@ -239,7 +235,7 @@ class Call:
                     self.line.tools.recover(self.log.state.tools)
                 if self.plan.agent.record:
                     nursery.start_soon(self._run_recording)
-                nursery.start_soon(self._run_tree, ctx)
+                nursery.start_soon(self._run_tree, ctx, name="tree")
                 task_status.started(self)
                 verdict = await self._direct()
                 if verdict is not None:
@@ -249,6 +245,7 @@ class Call:
                     await carry_out(self, verdict)
                 nursery.cancel_scope.cancel()
         finally:
+            self.line.metronome.remove(self.line)
             self.ended.set()
             self.line.over.set()
             if not released:
@@ -287,7 +284,9 @@ class Call:
             due = conduct.deadline
             if conduct.streaming and not line.voice.silent:
                 due = min(due, max(now + 0.02, line.voice.silent_at))
-            await line.director_wake.wait(due)
+            line.director_due = due
+            line.metronome.expect(due)
+            await line.director_wake.wait()
 
     async def _heed(self, notice: at.Notice) -> bool:
         match notice:
@@ -312,7 +311,7 @@ class Call:
         """Whoever spoke before on this line is retired; the new stream goes on where the caller's ear is."""
         old = self.line.stream
         if old is not None:
-            self._drop(old, "retired")
+            self.drop(old, "retired")
         self.line.stream = stream
         self.conduct.attached(trio.current_time())
         self.line.active()
@@ -323,7 +322,8 @@ class Call:
         self.line.stream_ready.set()
         self.line.director_wake.set()
 
-    def _drop(self, stream: Stream, reason: str) -> None:
+    def drop(self, stream: Stream, reason: str) -> None:
+        """Nothing more is heard or said on it. No checkpoint."""
         if self.line.stream is stream:
             self.line.voice.detach(stream.last_media_at)
             self.line.stream = None

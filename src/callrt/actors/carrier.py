@@ -6,12 +6,8 @@ import trio
 
 from callrt.actors.hearing import Hearing
 from callrt.actors.line import Line, Stream
-from callrt.protocol.faults import FaultKind
 from callrt.supervision import Context
 from callrt.wire.transport import TransportClosed, deliver
-
-SECOND_LOOK = 0.5
-"""After the media gap's limit: a process that was frozen finds the missing media in its socket."""
 
 
 async def run_carrier(line: Line, ctx: Context[object], *, task_status: trio.TaskStatus[None]) -> None:
@@ -30,19 +26,13 @@ async def run_carrier(line: Line, ctx: Context[object], *, task_status: trio.Tas
 
 async def _listen(line: Line, stream: Stream) -> None:
     """Until this stream is no longer the line's."""
-    hearing = Hearing(line, stream)
-    while line.stream is stream:
-        last = stream.last_media_at
-        try:
-            with hearing.listen(last):
-                await deliver(stream.transport, hearing.sink, hearing.glance)
-            if stream.last_media_at == last:
-                with trio.move_on_after(SECOND_LOOK):
-                    await deliver(stream.transport, hearing.sink, hearing.glance)
-        except TransportClosed as closed:
-            hearing.closed(closed)
-            return
-        if line.stream is stream and stream.last_media_at == last:
-            hearing.lost(FaultKind.CARRIER_STALLED, "stalled")
-            stream.transport.abort()
-            return
+    hearing = line.hearing = Hearing(line, stream)
+    line.metronome.expect(hearing.due)
+    try:
+        await deliver(stream.transport, hearing.sink, hearing.glance)
+    except TransportClosed as closed:
+        if hearing.crash is not None:
+            raise hearing.crash from None
+        hearing.closed(closed)
+    finally:
+        line.hearing = None

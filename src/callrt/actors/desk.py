@@ -61,6 +61,24 @@ class AgentDesk:
     tools: Mapping[str, ToolPort]
 
 
+class Attached:
+    """A stream that is its call's."""
+
+    __slots__ = ("_call", "_stream")
+
+    def __init__(self, call: Call, stream: Stream) -> None:
+        self._call = call
+        self._stream = stream
+
+    async def wait_over(self) -> None:
+        """Until the call needs it no more. If cancelled: the stream is dead, the call is not."""
+        try:
+            await self._stream.over.wait()
+        except trio.Cancelled:
+            self._call.drop(self._stream, "cancelled")
+            raise
+
+
 class Desk:
     """Implements ``service.desk.CallDesk``. ``agent_for`` maps a called number to an agent."""
 
@@ -269,8 +287,8 @@ class Desk:
         transport: Transport,
         codec: CarrierCodec,
         started: StreamStarted,
-    ) -> None:
-        """Returns when the stream is over. If cancelled: the stream is dead; the call is not."""
+    ) -> Attached | None:
+        """None: it was refused. If cancelled: the stream is dead; the call is not."""
         now = trio.current_time()
         stream = Stream(started.stream_id, generation, transport, codec, now)
         try:
@@ -286,6 +304,8 @@ class Desk:
                 call_sid, "warning", "a media stream was refused: its call is over, or has a newer one"
             )
             await transport.aclose(1008, "stream not expected")
+            return None
+        return Attached(call, stream)
 
     def snapshot(self) -> Sequence[Mapping[str, Any]]:
         """Live calls and their trees, without numbers and words."""

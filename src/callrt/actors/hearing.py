@@ -17,9 +17,8 @@ from callrt.protocol.faults import FaultKind
 from callrt.protocol.records import DigitReceived
 from callrt.wire.transport import TransportClosed
 
-DEADLINE_MOVES: Final = limits.CARRIER_STALLED_AFTER / 2
-"""Seconds between two moves of the deadline: a task that wakes because its deadline has passed costs twenty times as
-much as moving it."""
+SECOND_LOOK: Final = 0.5
+"""Seconds after the media gap's limit: a process that was frozen finds the missing media in its socket."""
 
 
 class Hearing:
@@ -31,16 +30,33 @@ class Hearing:
         self._next_audio = stream.codec.next_audio
         # The clock itself: asked through the library it costs three times as much, for every frame.
         self._now = trio.lowlevel.current_clock().current_time
-        self.scope = trio.CancelScope()
-        """Around the wait for the stream; its deadline is when a stall is to be suspected."""
-        self._move_at = math.inf
+        self._suspected_at = -math.inf
+        self._looked_at = math.inf
+        """Clock times of the last frame before a gap that was too long, and of when that was seen."""
+        self.crash: Exception | None = None
+        """Of a look in another task's step: the carrier actor raises it."""
 
-    def listen(self, last: float) -> trio.CancelScope:
-        """The scope to wait in. While frames come its deadline is moved on now and then, not with each, and so never
-        passes; when it does, the last of them may be as old as ``CARRIER_STALLED_AFTER`` or younger."""
-        self.scope = trio.CancelScope(deadline=last + limits.CARRIER_STALLED_AFTER)
-        self._move_at = last + DEADLINE_MOVES
-        return self.scope
+    @property
+    def due(self) -> float:
+        """Clock time at which somebody has to look whether frames still come."""
+        last = self._stream.last_media_at
+        return (
+            self._looked_at + SECOND_LOOK
+            if last == self._suspected_at
+            else last + limits.CARRIER_STALLED_AFTER
+        )
+
+    def look(self, now: float) -> None:
+        """It is due. The second time in a row the stream has stalled: for the line it is over. Never raises."""
+        stream, self._looked_at = self._stream, now
+        if stream.last_media_at != self._suspected_at:
+            self._suspected_at = stream.last_media_at
+        elif self._line.stream is stream:
+            try:
+                self.lost(FaultKind.CARRIER_STALLED, "stalled")
+            except Exception as error:
+                self.crash = error
+            stream.transport.abort()
 
     def glance(self, text: bytes) -> bool:
         """Take a message that is the caller's next frame; False: it is anything else, and nothing was done."""
@@ -50,9 +66,6 @@ class Hearing:
             return False
         at = stream.last_media_at = self._now()
         line.hear(audio, 0, at)
-        if at >= self._move_at:
-            self._move_at = at + DEADLINE_MOVES
-            self.scope.deadline = at + limits.CARRIER_STALLED_AFTER
         if at >= line.voice.armed:
             line.voice.beat()
         return True

@@ -10,7 +10,7 @@ from callrt.supervision import Context
 
 async def run_journal(log: CallLog, ctx: Context[object], *, task_status: trio.TaskStatus[None]) -> None:
     """Start function of the child ``journal``. If cancelled: records stay queued in the log, for a successor."""
-    task_status.started()
-    while True:
-        log.flush()
-        await log.wake.wait()
+    if not ctx.resumed:
+        task_status.started()
+    log.flush()
+    ctx.rest(log.wake)

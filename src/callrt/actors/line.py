@@ -9,6 +9,7 @@ has turned into words, the rung of the ladder) is here.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -39,6 +40,7 @@ from callrt.supervision.waiting import Flag
 from callrt.wire.transport import Transport, sender
 
 if TYPE_CHECKING:
+    from callrt.actors.hearing import Hearing
     from callrt.actors.link import ModelLink
 
 
@@ -129,6 +131,12 @@ class Line:
         """The call has no further use for a carrier: the carrier actor ends in good order."""
         self.voice_wake = Wake()
         self.metronome = current_metronome()
+        self.speaks = False
+        """The playback actor is up."""
+        self.hearing: Hearing | None = None
+        """While the carrier actor listens to a stream."""
+        self.director_due = math.inf
+        """Clock time at which the metronome wakes the director."""
         self.notices: list[Notice] = []
         """For the director. As many as streams, wishes and freezes; "the caller spoke" stands there once."""
         self.director_wake = Wake()

@@ -1,8 +1,10 @@
-"""One metronome for all mouths of a process: what is due to be said is said, though no frame of the caller's comes.
+"""One metronome for all lines of a process: what is due to be said is said, though no frame of the caller's comes.
 
 Each mouth has something to do five times a second, and mostly does it when the caller's next frame is there
 (``Voice.beat``). A deadline for each would be moved on five times a second and hardly ever be reached; this looks at
-all of them in turn, about fifty times a second with 400 calls, and sleeps while nobody speaks.
+all of them in turn, about fifty times a second with 400 calls, and sleeps while nobody speaks. It also notices when a
+caller's frames stop coming, and wakes the directors whose time has come: a deadline of its own would take as much room
+as what waits for it.
 """
 
 from __future__ import annotations
@@ -34,12 +36,12 @@ class Metronome:
         self._runs = False
 
     def add(self, line: Line) -> None:
-        """From now on its voice is beaten when that is overdue."""
+        """From now on its time is kept: its voice's, its stream's, its director's."""
         self._lines[line] = None
         if not self._runs:
             self._runs = True
             trio.lowlevel.spawn_system_task(self._run, name="callrt metronome")
-        self.expect(line.voice.armed)
+        self.expect(-math.inf)
 
     def remove(self, line: Line) -> None:
         del self._lines[line]
@@ -48,12 +50,12 @@ class Metronome:
 
     def ticked(self, due: float) -> None:
         """A voice has done what was due; the next tick is due then."""
-        self.expect(due)
+        self.expect(due + GRACE_SECONDS)
 
     def expect(self, due: float) -> None:
-        """A tick is due at that clock time."""
-        if due + GRACE_SECONDS < self._look_at:
-            self._look_at = due + GRACE_SECONDS
+        """There is something to do at that clock time."""
+        if due < self._look_at:
+            self._look_at = due
             if self._scope is not None:
                 self._scope.deadline = self._look_at
 

@@ -128,9 +128,11 @@ class _Session:
         error: Exception | None = None
         try:
             if self.is_current:
-                await self.run()
+                await self._run_on(None)
             else:
                 await self._run_beside()
+        except _Retired:
+            self.line.log.write(ModelSessionEnded(number=self.number, reason=RENEWED))
         except Exception as failure:
             error = failure
         try:
@@ -152,30 +154,18 @@ class _Session:
     async def _run_beside(self) -> None:
         """A successor: as long as it does not have the line its failures cost nobody anything."""
         try:
-            await self.run()
+            async with self.line.ports.connect_model(self.line.plan.model) as transport:
+                await self._prime(transport)
+                await self._run_on(transport)
         except Exception as error:
-            if self.is_current:
+            if self.is_current or isinstance(error, _Retired):
                 raise
             if not isinstance(error, _NotNow):
                 why = type(error).__name__
                 self.line.report("warning", f"the model session could not be renewed yet ({why})")
 
-    async def run(self) -> None:
-        """Until the session is renewed (returns) or lost (raises)."""
-        try:
-            await self._run()
-        except _Retired:
-            self.line.log.write(ModelSessionEnded(number=self.number, reason=RENEWED))
-
-    async def _run(self) -> None:
-        if not self.is_current:
-            async with self.line.ports.connect_model(self.line.plan.model) as transport:
-                await self._prime(transport)
-                await self._run_on(transport)
-            return
-        await self._run_on(None)
-
     async def _run_on(self, transport: Transport | None) -> None:
+        """Until the session is renewed (raises ``_Retired``) or lost (raises)."""
         line, model = self.line, self.line.plan.model
         lose = partial(lose_model, line, number=self.number)
         try:

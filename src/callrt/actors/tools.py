@@ -279,10 +279,12 @@ class ToolDesk:
     async def run(self, ctx: Context[Any], *, task_status: trio.TaskStatus[ToolDesk]) -> None:
         """Start function of the child ``tools``: until cancelled. If cancelled: its runs are abandoned;
         started anew, the actor settles them."""
-        self._take_up_left_behind()
-        task_status.started(self)
-        while not self._queue:  # most calls use no tool: until one does there is no supervisor
-            await self._wake.wait()
+        if not ctx.resumed:
+            self._take_up_left_behind()
+            task_status.started(self)
+        if not self._queue:  # most calls use no tool: until one does there is no supervisor, and no task
+            ctx.rest(self._wake)
+            return
         runs = DynamicSupervisor(name="tools")  # chance and reports come from above
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(runs.run, ctx))

@@ -195,7 +195,7 @@ class Voice:
         """A tick with the caller's next frame from then on."""
         if due < self.armed:
             self.armed = due
-            self.line.metronome.expect(due)
+            self.line.metronome.expect(due + GRACE_SECONDS)
 
     @property
     def silent(self) -> bool:
@@ -307,12 +307,25 @@ class Voice:
 
 
 def beat_overdue(lines: list[Line], now: float) -> float:
-    """Beat where no frame has done it. Returns the clock time at which the next of them will be overdue."""
+    """Beat where no frame has done it, look after streams of which none comes, and wake the directors whose time has
+    come. Returns the clock time at which there is something to do again."""
     first = math.inf
     for line in lines:
-        voice = line.voice
-        if voice.armed + GRACE_SECONDS <= now:
-            voice.beat()
-        if voice.armed < first:
-            first = voice.armed
-    return first + GRACE_SECONDS
+        if line.speaks:
+            voice = line.voice
+            if voice.armed + GRACE_SECONDS <= now:
+                voice.beat()
+            if voice.armed + GRACE_SECONDS < first:
+                first = voice.armed + GRACE_SECONDS
+        hearing = line.hearing
+        if hearing is not None:
+            if hearing.due <= now:
+                hearing.look(now)
+            if hearing.due < first:
+                first = hearing.due
+        if line.director_due <= now:
+            line.director_due = math.inf
+            line.director_wake.set()
+        elif line.director_due < first:
+            first = line.director_due
+    return first

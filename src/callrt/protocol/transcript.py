@@ -10,6 +10,7 @@ Milliseconds are of the item's own audio, integers.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 
 from callrt.protocol.alignment import Sound, Word, heard_until, units_spoken, words_of
@@ -37,9 +38,11 @@ class Utterance:
     def __init__(self) -> None:
         self.complete = False
         """All of it was generated: ``received_ms`` is its duration and ``text`` all its words."""
+        self.text = ""
         self._sound = Sound()
-        self._pieces: list[tuple[str, int]] = []
-        """Words, and the audio that had been received when they came."""
+        self._ends = array("i")
+        self._after_ms = array("i")
+        """Up to which position of the text words came together, and the audio that had been received by then."""
         self._final = False
         self._index: tuple[str, tuple[Word, ...], list[int]] | None = None
 
@@ -52,9 +55,12 @@ class Utterance:
         if self._final:
             return
         self._index = None
-        if self._pieces and self._pieces[-1][1] == self.received_ms:
-            delta = self._pieces.pop()[0] + delta
-        self._pieces.append((delta, self.received_ms))
+        self.text += delta
+        if self._after_ms and self._after_ms[-1] == self.received_ms:
+            self._ends[-1] = len(self.text)
+        else:
+            self._ends.append(len(self.text))
+            self._after_ms.append(self.received_ms)
 
     def words_final(self, text: str) -> None:
         """The whole text, in place of the deltas. An empty one does not take words back."""
@@ -63,10 +69,11 @@ class Utterance:
             return
         self._final = True
         self._index = None
+        self.text = text
         if before and text.startswith(before):
-            self._pieces.append((text[len(before) :], self._pieces[-1][1]))
+            self._ends[-1] = len(text)
         else:
-            self._pieces = [(text, 0)]
+            self._ends, self._after_ms = array("i", (len(text),)), array("i", (0,))
 
     def audio(self, ms: int, audio: bytes = b"") -> None:
         """``ms`` more have been received; ``audio`` (mu-law) tells speech from pauses, without it all is speech."""
@@ -82,10 +89,6 @@ class Utterance:
     def rest(self) -> None:
         """It is asked about seldom from now on: its index, which takes more room than its text, is made when it is."""
         self._index = None
-
-    @property
-    def text(self) -> str:
-        return "".join(words for words, _ in self._pieces)
 
     @property
     def units(self) -> float:
@@ -125,9 +128,8 @@ class Utterance:
             text = self.text
             words = words_of(text)
             arrivals: list[int] = []
-            end = number = 0
-            for piece, after_ms in self._pieces:
-                end += len(piece)
+            number = 0
+            for end, after_ms in zip(self._ends, self._after_ms, strict=True):
                 while number < len(words) and words[number].end <= end:
                     arrivals.append(after_ms)
                     number += 1

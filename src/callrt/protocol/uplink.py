@@ -10,16 +10,17 @@ from __future__ import annotations
 BYTES_PER_MS = 8
 _FILL = b"\xff"
 """mu-law for zero."""
-_CELL_BYTES = 200 * BYTES_PER_MS
-"""What is let go of together; one buffer for it all would be moved, and be larger than what it holds."""
+_CELL_BYTES = 40 * BYTES_PER_MS
+"""What is let go of together: two frames. One buffer for it all would be moved, and be larger than what it holds; and
+objects above half a kilobyte leave holes behind."""
 
 
 class Uplink:
     """``keep_ms``: bound of what is held while a session is missing. ``tail_ms``: what is always held, so
     that a successor hears the beginning of a word that its predecessor was in the middle of; whole utterances that
-    nobody has taken note of are needed by name (``protocol/attention.py``). Both hold to 200 ms."""
+    nobody has taken note of are needed by name (``protocol/attention.py``). Both hold to 40 ms."""
 
-    def __init__(self, keep_ms: int = 30_000, tail_ms: int = 1_000) -> None:
+    def __init__(self, keep_ms: int = 30_000, tail_ms: int = 700) -> None:
         self.end = 0
         """Position after the newest byte."""
         self.lost_bytes = 0
@@ -27,8 +28,6 @@ class Uplink:
         self._keep = keep_ms * BYTES_PER_MS
         self._tail = tail_ms * BYTES_PER_MS
         self._cells: list[bytes] = []
-        self._newest = bytearray()
-        """Becomes the next cell."""
         self._held = 0
         """Bytes in all of them."""
         self._needed: int | None = None
@@ -42,14 +41,14 @@ class Uplink:
         """Audio from the carrier; a gap is filled with silence, so that positions stay true to time."""
         if missing_ms > 0:
             payload = _FILL * (missing_ms * BYTES_PER_MS) + payload
-        self._newest += payload
         size = len(payload)
         self.end += size
         self._held += size
-        if len(self._newest) >= _CELL_BYTES:
-            self._cells.append(bytes(self._newest))
-            self._newest.clear()
-            self._trim()
+        if self._cells and len(self._cells[-1]) + size <= _CELL_BYTES:
+            self._cells[-1] += payload
+        else:
+            self._cells.append(payload)
+        self._trim()
 
     def need_from(self, position: int | None) -> None:
         """Hold everything from this position on (None: only the tail)."""
@@ -63,7 +62,7 @@ class Uplink:
             return b""
         at = self.start
         found: list[bytes] = []
-        for cell in (*self._cells, bytes(self._newest)):
+        for cell in self._cells:
             behind = at + len(cell)
             if behind > begin and at < stop:
                 found.append(cell[max(0, begin - at) : stop - at])

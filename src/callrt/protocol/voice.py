@@ -9,6 +9,11 @@ SILENCE = b"\xff"
 """mu-law for zero."""
 
 
+PIECE_BYTES = 479
+"""What is kept together, whatever it came in: larger objects are not of Python's own allocator, and leave holes behind
+that nothing fits in; this is the largest of the others."""
+
+
 class Voice:
     """One utterance. All positions in bytes from its beginning; ``heard`` <= ``sent`` <= ``length``."""
 
@@ -39,8 +44,11 @@ class Voice:
         return (self.length - self.sent) // FRAME_BYTES * FRAME_BYTES
 
     def append(self, audio: bytes) -> None:
-        if audio:
-            self._pieces.append(audio)
+        room = PIECE_BYTES - len(self._pieces[-1]) if self._pieces else 0
+        if room and audio:
+            self._pieces[-1] += audio[:room]
+        for at in range(room, len(audio), PIECE_BYTES):
+            self._pieces.append(audio[at : at + PIECE_BYTES])
         self.received += len(audio)
         self.length += len(audio)
 

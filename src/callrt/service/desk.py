@@ -15,7 +15,15 @@ from callrt.protocol.carriers.events import StreamStarted
 from callrt.protocol.carriers.twilio import TwilioCodec
 from callrt.wire.transport import Transport
 
-__all__ = ["CallDesk", "IncomingCall"]
+__all__ = ["Attached", "CallDesk", "IncomingCall"]
+
+
+class Attached(Protocol):
+    """A stream that is its call's."""
+
+    async def wait_over(self) -> None:
+        """Until the call needs it no more. If cancelled: the stream is dead; the call is not."""
+        ...
 
 
 class CallDesk(Protocol):
@@ -52,8 +60,9 @@ class CallDesk(Protocol):
 
     async def attach(
         self, call_sid: str, generation: int, transport: Transport, codec: TwilioCodec, started: StreamStarted
-    ) -> None:
-        """The stream is there. Returns when it is over. Marks the generation as used before its first await.
+    ) -> Attached | None:
+        """The stream is there, and the call's from now on. None: it was refused, and its socket is closed. Marks the
+        generation as used before its first await.
 
         If cancelled: the stream is dead; the call is not.
         """

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Literal, Protocol
 
 import attrs
 import trio
@@ -21,8 +21,17 @@ from callrt.telephony.urls import MEDIA_PREFIX
 
 log = logging.getLogger("callrt.listener")
 
-MediaHandler = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
-"""Of (stream, bytes already read). Owns the stream; its upgrade has not been answered."""
+
+class Visit(Protocol):
+    """What remains of a connection when its socket has found its call."""
+
+    async def wait(self) -> None:
+        """To the end of the socket."""
+        ...
+
+
+MediaHandler = Callable[[trio.abc.Stream, bytes], Awaitable[Visit | None]]
+"""Of (stream, bytes already read). Owns the stream; its upgrade has not been answered. None: it is over."""
 
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 _UPGRADE = re.compile(rb"^upgrade[ \t]*:[^\r\n]*\bwebsocket\b", re.IGNORECASE | re.MULTILINE)
@@ -90,57 +99,65 @@ class Port:
             response = attrs.evolve(response, headers=(*response.headers, ("connection", "close")))
         return response
 
-    async def handle(self, stream: trio.abc.Stream) -> None:
+    def handle(self, stream: trio.abc.Stream) -> Coroutine[Any, Any, None]:
         """Serve one connection to its end."""
-        await self._contained(stream, self._serve(stream))
+        return self._contained(stream, self._serve(stream))
 
-    def handle_media(self, media: MediaHandler) -> MediaHandler:
+    def handle_media(
+        self, media: MediaHandler
+    ) -> Callable[[trio.abc.Stream, bytes], Coroutine[Any, Any, None]]:
         """A handler for sockets that were accepted elsewhere: bounded and contained like our own."""
+        return lambda stream, head: self._contained(stream, self._serve_media(media, stream, head))
 
-        async def handle(stream: trio.abc.Stream, head: bytes) -> None:
-            await self._contained(stream, self._serve_media(media, stream, head))
-
-        return handle
-
-    async def _contained(self, stream: trio.abc.Stream, serving: Awaitable[None]) -> None:
+    async def _contained(self, stream: trio.abc.Stream, serving: Coroutine[Any, Any, Visit | None]) -> None:
+        visit = None
         try:
-            await serving
+            visit = await serving
+            if visit is not None:
+                del serving
+                await visit.wait()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("connection lost")
         except Exception:
             # The boundary of a connection: its failure must not end the listener.
             log.exception("connection failed")
         finally:
+            if visit is not None:
+                self.media_connections -= 1
             await trio.aclose_forcefully(stream)
 
-    async def _serve(self, stream: trio.abc.Stream) -> None:
+    async def _serve(self, stream: trio.abc.Stream) -> Visit | None:
         if self.http_connections >= self._limits.http_connections_max:
             await self._turn_away(stream)
-            return
+            return None
         self.http_connections += 1
         try:
             head = b""
             if self._media is not None:
                 sniffed = await self._sniff(stream)
                 if sniffed is None:
-                    return
+                    return None
                 head = sniffed
             if self._media is None or not self._is_media(head):
                 await serve_http(stream, self._answer_http, limits=self._http_limits, initial=head)
-                return
+                return None
         finally:
             self.http_connections -= 1
-        await self._serve_media(self._media, stream, head)
+        return await self._serve_media(self._media, stream, head)
 
-    async def _serve_media(self, media: MediaHandler, stream: trio.abc.Stream, head: bytes) -> None:
+    async def _serve_media(self, media: MediaHandler, stream: trio.abc.Stream, head: bytes) -> Visit | None:
+        """The connection counts until the visit is over."""
         if self.media_connections >= self._limits.media_connections_max:
             await self._turn_away(stream)
-            return
+            return None
         self.media_connections += 1
+        visit = None
         try:
-            await media(stream, head)
+            visit = await media(stream, head)
         finally:
-            self.media_connections -= 1
+            if visit is None:
+                self.media_connections -= 1
+        return visit
 
     async def _sniff(self, stream: trio.abc.Stream) -> bytes | None:
         """The first head and what came with it, or as much as HTTP needs to refuse it; None: it is over."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import attrs
 import trio
@@ -15,7 +16,7 @@ import trio
 from callrt.policy.facts import BadInput, Fact
 from callrt.protocol.carriers.events import BadMessage, StreamStarted, StreamStopped
 from callrt.protocol.carriers.twilio import TwilioCodec
-from callrt.service.desk import CallDesk
+from callrt.service.desk import Attached, CallDesk
 from callrt.service.elsewhere import Elsewhere
 from callrt.service.router import strip_prefix
 from callrt.service.tokens import PathTokens
@@ -32,9 +33,46 @@ START_TIMEOUT_SECONDS = 5.0
 
 _MESSAGES_BEFORE_START_MAX = 64
 
+
+def nothing() -> None:
+    """Nobody waits for the end of this visit."""
+
+
 _POLICY_VIOLATION = 1008
 _UNSUPPORTED = 1003
 _INTERNAL = 1011
+
+
+class _Refused(Exception):
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+@attrs.define
+class Visit:
+    """A socket that is its call's, until that is over. A task that has one has nothing else on its stack: it is there
+    for as long as the call."""
+
+    _transport: Transport
+    _attached: Attached
+    then: Callable[[], None] = nothing
+    """Done last, whatever happens."""
+
+    async def wait(self) -> None:
+        """To the end of the stream, and of the socket. If cancelled: the stream is dead."""
+        code, reason = 1000, ""
+        try:
+            try:
+                await self._attached.wait_over()
+            except Exception:
+                log.exception("stream failed")
+                code, reason = _INTERNAL, "internal error"
+            await self._transport.aclose(code, reason)
+        finally:
+            self._transport.abort()
+            self.then()
 
 
 @attrs.frozen
@@ -50,16 +88,24 @@ class MediaDoor:
     limits: SocketLimits = SERVER_LIMITS
     elsewhere: Elsewhere | None = None
 
-    async def serve(self, stream: trio.abc.Stream, pre_read: bytes) -> None:
-        """One socket from its upgrade to its end, here or elsewhere. If cancelled: the socket is dead."""
+    async def serve(self, stream: trio.abc.Stream, pre_read: bytes) -> Visit | None:
+        """One socket, here or elsewhere, from its upgrade until it is its call's; what remains is the visit. None: it
+        is over. If cancelled: the socket is dead."""
         call_sid = self._call_of(pre_read)
         if self.elsewhere is None or call_sid is None:
-            await self.serve_here(stream, pre_read)
-        elif not await self.elsewhere.pass_on(call_sid, stream, pre_read):
-            try:
-                await self.serve_here(stream, pre_read)
-            finally:
-                self.elsewhere.settled(call_sid)
+            return await self.serve_here(stream, pre_read)
+        if await self.elsewhere.pass_on(call_sid, stream, pre_read):
+            return None
+        settled = partial(self.elsewhere.settled, call_sid)
+        visit = None
+        try:
+            visit = await self.serve_here(stream, pre_read)
+        finally:
+            if visit is None:
+                settled()
+            else:
+                visit.then = settled
+        return visit
 
     def _call_of(self, head: bytes) -> str | None:
         """The call that the token in this head is for, if it is a token of ours."""
@@ -69,8 +115,19 @@ class MediaDoor:
         claim = self.tokens.verify(path[len(MEDIA_PREFIX) :]) if path.startswith(MEDIA_PREFIX) else None
         return None if claim is None else claim[0]
 
-    async def serve_here(self, stream: trio.abc.Stream, pre_read: bytes) -> None:
-        """One socket from its upgrade to its end. If cancelled: the socket is dead."""
+    async def serve_here(self, stream: trio.abc.Stream, pre_read: bytes) -> Visit | None:
+        """As :meth:`serve`, in this process."""
+        if stands_alone(stream, self.limits):
+            return await self._accept(None, stream, pre_read)
+        async with trio.open_nursery() as nursery:
+            visit = await self._accept(nursery, stream, pre_read)
+            if visit is not None:
+                await visit.wait()
+            return None
+
+    async def _accept(
+        self, nursery: trio.Nursery | None, stream: trio.abc.Stream, pre_read: bytes
+    ) -> Visit | None:
         claims: list[tuple[str, int]] = []
 
         def check(target: str, headers: Headers) -> tuple[int, bytes] | None:
@@ -81,23 +138,8 @@ class MediaDoor:
             claims.append(claim)
             return None
 
-        async def accept_and_attend(nursery: trio.Nursery | None) -> None:
-            transport = await accept(nursery, stream, check, pre_read=pre_read, limits=self.limits)
-            if transport is None:
-                return
-            try:
-                code, reason = await self.attend(transport, *claims[0])
-                await transport.aclose(code, reason)
-            finally:
-                transport.abort()
-
-        if stands_alone(stream, self.limits):
-            await accept_and_attend(
-                None
-            )  # as long as the call lasts: a nursery would weigh as much as the socket
-            return
-        async with trio.open_nursery() as nursery:
-            await accept_and_attend(nursery)
+        transport = await accept(nursery, stream, check, pre_read=pre_read, limits=self.limits)
+        return None if transport is None else await self.attend(transport, *claims[0])
 
     def claim(self, target: str, headers: Headers) -> tuple[str, int] | str:
         """The call and generation this upgrade may be for, or one word why it is refused. No checkpoint."""
@@ -120,31 +162,39 @@ class MediaDoor:
         url = self.urls.media(token)
         return signatures.verify_upgrade(self.keys, url, given.decode("ascii", "replace"))
 
-    async def attend(self, transport: Transport, call_sid: str, generation: int) -> tuple[int, str]:
-        """Serve an accepted socket to its end; returns the close code and reason. If cancelled: the stream is
-        dead."""
+    async def attend(self, transport: Transport, call_sid: str, generation: int) -> Visit | None:
+        """Take an accepted socket to its call. None: it is closed. If cancelled: the stream is dead."""
+        attached = None
+        try:
+            attached = await self._attach(transport, call_sid, generation)
+        except _Refused as refused:
+            await transport.aclose(refused.code, refused.reason)
+        except Exception:
+            # The boundary of a stream: the call may live on, and so must the listener.
+            log.exception("stream failed")
+            await transport.aclose(_INTERNAL, "internal error")
+        finally:
+            if attached is None:
+                transport.abort()
+        return None if attached is None else Visit(transport, attached)
+
+    async def _attach(self, transport: Transport, call_sid: str, generation: int) -> Attached | None:
         codec = TwilioCodec()
         started = await self._wait_started(transport, codec)
         if started is None:
             self.observe(BadInput("carrier", "no_start"))
-            return _POLICY_VIOLATION, "no start"
+            raise _Refused(_POLICY_VIOLATION, "no start")
         if started.call_id != call_sid:
             self.observe(BadInput("carrier", "foreign_call"))
-            return _POLICY_VIOLATION, "not this call"
+            raise _Refused(_POLICY_VIOLATION, "not this call")
         if (started.encoding, started.sample_rate, started.channels) != ("audio/x-mulaw", 8000, 1):
             self.observe(BadInput("carrier", "media_format"))
-            return _UNSUPPORTED, "media format"
+            raise _Refused(_UNSUPPORTED, "media format")
         # Asked again: another socket with the same token may have started meanwhile.
         if not self.desk.may_attach(call_sid, generation):
             self.observe(BadInput("carrier", "used_token"))
-            return _POLICY_VIOLATION, "used"
-        try:
-            await self.desk.attach(call_sid, generation, transport, codec, started)
-        except Exception:
-            # The boundary of a stream: the call may live on, and so must the listener.
-            log.exception("stream failed")
-            return _INTERNAL, "internal error"
-        return 1000, ""
+            raise _Refused(_POLICY_VIOLATION, "used")
+        return await self.desk.attach(call_sid, generation, transport, codec, started)
 
     async def _wait_started(self, transport: Transport, codec: TwilioCodec) -> StreamStarted | None:
         with trio.move_on_after(START_TIMEOUT_SECONDS):

@@ -56,6 +56,7 @@ from .reports import (
 from .snapshot import ChildSnapshot, SupervisorSnapshot, snapshot
 from .spec import BackoffDefeatsWindow, ChildSpec, MailboxPolicy
 from .supervisor import Supervisor
+from .waiting import Bell
 from .watchdog import Watchdog
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "AutoShutdown",
     "Backoff",
     "BackoffDefeatsWindow",
+    "Bell",
     "BreakerChanged",
     "BreakerOpen",
     "BreakerState",

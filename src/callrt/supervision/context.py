@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -13,11 +13,19 @@ import trio
 from .mailbox import Address, Name
 from .refs import ActorRef
 from .reports import Reports
+from .waiting import Bell
 
 if TYPE_CHECKING:
     from .engine import Run
 
 M = TypeVar("M")
+
+Rest = tuple[Bell, Callable[[], None]]
+"""What a child at rest waits for, and what is done when it ends before that."""
+
+
+def nothing() -> None:
+    """There is nothing to clean up."""
 
 
 class Cleanup:
@@ -46,6 +54,7 @@ class Context(Generic[M]):
 
     __slots__ = (
         "_cleanups",
+        "_rest",
         "_rng",
         "acked",
         "address",
@@ -54,10 +63,9 @@ class Context(Generic[M]):
         "id",
         "incarnation",
         "orderly",
-        "path",
         "reports",
+        "resumed",
         "run",
-        "seed",
         "shutdown",
         "stop_deadline",
         "sub",
@@ -68,17 +76,13 @@ class Context(Generic[M]):
         self,
         *,
         id: Hashable,
-        path: tuple[str, ...],
         incarnation: int,
         address: Address[M],
         reports: Reports,
         shutdown: float,
-        seed: str,
         run: Run,
     ) -> None:
         self.id = id
-        self.path = path
-        """Names from the root supervisor down to this child."""
         self.incarnation = incarnation
         self.address = address
         self.reports = reports
@@ -94,9 +98,16 @@ class Context(Generic[M]):
         self.orderly = False
         """A plain return is an orderly stop (a supervisor that was told to stop)."""
         self.stop_deadline = math.inf
-        self.seed = seed
         self._rng: random.Random | None = None
         self._cleanups: tuple[trio.CancelScope, ...] = ()
+        self.resumed = False
+        """The start function has been called before, and :meth:`rest` was its last word."""
+        self._rest: Rest | None = None
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Names from the root supervisor down to this child."""
+        return (*self.run.path, str(self.id))
 
     @property
     def ref(self) -> ActorRef[M]:
@@ -108,7 +119,7 @@ class Context(Generic[M]):
         """This incarnation's own stream, derived from the supervisor's seed and the path: no other actor's use of
         chance can shift it."""
         if self._rng is None:
-            self._rng = random.Random(f"{self.seed}/{'/'.join(self.path)}#{self.incarnation}")
+            self._rng = random.Random(f"{self.run.seed}/{'/'.join(self.path)}#{self.incarnation}")
         return self._rng
 
     def receive_nowait(self) -> M:
@@ -156,6 +167,21 @@ class Context(Generic[M]):
     def own_name(self, name: Name) -> None:
         """Give ``name`` back when this incarnation ends."""
         self.address.add_name(name)
+
+    def rest(self, bell: Bell, at_end: Callable[[], None] = nothing) -> None:
+        """The last thing a start function does that has acked and only waits: when it returns, the child is up
+        without a task, which is most of what an actor weighs. When ``bell`` is rung the start function is called
+        again, in the same incarnation, with ``resumed``. An order to end finds nothing to cancel: it calls ``at_end``
+        and that is the end. A message in the mailbox wakes nobody.
+        """
+        self._rest = (bell, at_end)
+
+    def take_rest(self) -> Rest | None:
+        """What :meth:`rest` was called with since the last time. For whoever calls the start function."""
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            self.resumed = True
+        return rest
 
     # -- the supervisor's side -------------------------------------------------------------------------------
 

@@ -82,8 +82,12 @@ class Run:
         self.ctx = ctx
         self.path: tuple[str, ...] = ctx.path if ctx is not None else (face.name,)
         self.strategy = face.strategy
-        self.reports = Reports(face.hooks, above=ctx.reports if ctx is not None else None)
-        self.seed = _seed(face, ctx)
+        self.reports = (
+            ctx.reports
+            if ctx is not None and not face.hooks
+            else Reports(face.hooks, above=ctx.reports if ctx is not None else None)
+        )
+        self._seed = "" if face.rng is None else f"{face.rng.getrandbits(64):x}"
         self._rng: random.Random | None = None
         self.window = Window(face.max_restarts, face.period)
         self.children: dict[Hashable, Child] = {}
@@ -104,6 +108,16 @@ class Run:
         self._due: list[tuple[float, int, Child]] = []
         self._due_serial = 0
         self._wake = Bell()
+
+    @property
+    def seed(self) -> str:
+        """What the chance of this run and of all below it is derived from. Hardly anybody asks; and no generator is
+        made for it, which would be larger than a whole run."""
+        if not self._seed and self.ctx is not None:
+            self._seed = f"{self.ctx.run.seed}/{'/'.join(self.ctx.path)}#{self.ctx.incarnation}"
+        elif not self._seed:
+            self._seed = f"{random.Random(0).getrandbits(64):x}"
+        return self._seed
 
     @property
     def rng(self) -> random.Random:
@@ -250,7 +264,7 @@ class Run:
     async def _drop_all(self) -> None:
         incarnations = [child.inc for child in self.children.values() if child.inc is not None]
         for inc in incarnations:
-            inc.scope.cancel()
+            inc.cancel()
         while any(inc.end is None for inc in incarnations):
             await self._next()
 
@@ -442,13 +456,3 @@ class Run:
         else:
             self._due_serial += 1
             heapq.heappush(self._due, (child.due, self._due_serial, child))
-
-
-def _seed(face: SupervisorBase, ctx: Context[Any] | None) -> str:
-    """What the chance of a run and of all below it is derived from. No generator is made for it: one is larger than a
-    whole run."""
-    if face.rng is not None:
-        return f"{face.rng.getrandbits(64):x}"
-    if ctx is not None:
-        return f"{ctx.seed}/{'/'.join(ctx.path)}#{ctx.incarnation}"
-    return f"{random.Random(0).getrandbits(64):x}"

@@ -78,12 +78,10 @@ class Launcher:
         run, number = self._run, child.address.incarnation + 1
         ctx: Context[Any] = Context(
             id=child.id,
-            path=(*run.path, str(child.id)),
             incarnation=number,
             address=child.address,
             reports=run.reports,
             shutdown=child.spec.shutdown,
-            seed=run.seed,
             run=run,
         )
         inc = Incarnation(number, ctx)

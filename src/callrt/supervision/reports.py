@@ -124,7 +124,7 @@ class Reports:
     def __init__(self, hooks: Hook | Iterable[Hook] = (), above: Reports | None = None) -> None:
         self._hooks: tuple[Hook, ...] = (hooks,) if callable(hooks) else tuple(hooks)
         self._above = above
-        self._waiting: list[object] = []
+        self._waiting: tuple[object, ...] = ()
         self._busy = False
         self.hook_faults = 0
         """Exceptions that hooks raised."""
@@ -135,7 +135,7 @@ class Reports:
         """Give a report to every hook. Never raises. No checkpoint."""
         if self._busy:
             if len(self._waiting) < NESTED_REPORTS_MAX:
-                self._waiting.append(report)
+                self._waiting += (report,)
             else:
                 self.nested_dropped += 1
             return
@@ -145,9 +145,10 @@ class Reports:
             budget = NESTED_REPORTS_MAX
             while self._waiting and budget:
                 budget -= 1
-                self._give(self._waiting.pop(0))
+                report, self._waiting = self._waiting[0], self._waiting[1:]
+                self._give(report)
             self.nested_dropped += len(self._waiting)
-            self._waiting.clear()
+            self._waiting = ()
         finally:
             self._busy = False
 

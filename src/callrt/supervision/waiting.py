@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import trio
 
 
 class Flag:
     """``trio.Event`` for what is seldom waited for."""
 
-    __slots__ = ("_event", "_on")
+    __slots__ = ("_on", "_waiters")
 
     def __init__(self) -> None:
         self._on = False
-        self._event: trio.Event | None = None
+        self._waiters: tuple[trio.lowlevel.Task, ...] = ()
 
     def is_set(self) -> bool:
         return self._on
@@ -20,31 +23,41 @@ class Flag:
     def set(self) -> None:
         """Idempotent. No checkpoint."""
         self._on = True
-        if self._event is not None:
-            self._event.set()
-            self._event = None
+        waiters, self._waiters = self._waiters, ()
+        for waiter in waiters:
+            trio.lowlevel.reschedule(waiter)
 
     async def wait(self) -> None:
         """Until it is set. If cancelled: no effect."""
         if self._on:
             await trio.lowlevel.checkpoint()
             return
-        if self._event is None:
-            self._event = trio.Event()
-        await self._event.wait()
+        task = trio.lowlevel.current_task()
+        self._waiters += (task,)
+        await trio.lowlevel.wait_task_rescheduled(partial(self._abort, task))
+
+    def _abort(self, task: trio.lowlevel.Task, _: object) -> trio.lowlevel.Abort:
+        self._waiters = tuple(waiter for waiter in self._waiters if waiter is not task)
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class Bell:
-    """Rung by anybody, waited for by one task. A ring without a waiter is remembered once."""
+    """Rung by anybody, waited for by one task, or by nobody but a function. A ring without either is remembered
+    once."""
 
-    __slots__ = ("_rung", "_waiter")
+    __slots__ = ("_rung", "_then", "_waiter")
 
     def __init__(self) -> None:
         self._rung = False
         self._waiter: trio.lowlevel.Task | None = None
+        self._then: Callable[[], None] | None = None
 
     def ring(self) -> None:
         """Wake the waiter. No checkpoint."""
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+            return
         self._rung = True
         if self._waiter is not None:
             trio.lowlevel.reschedule(self._waiter)
@@ -60,6 +73,7 @@ class Bell:
             await trio.lowlevel.checkpoint()
         else:
             assert self._waiter is None, "somebody waits already"
+            assert self._then is None, "somebody waits already"
             self._waiter = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abort)
         self._rung = False
@@ -67,3 +81,18 @@ class Bell:
     def _abort(self, _: object) -> trio.lowlevel.Abort:
         self._waiter = None
         return trio.lowlevel.Abort.SUCCEEDED
+
+    def call(self, then: Callable[[], None]) -> bool:
+        """Instead of :meth:`wait`: the next ring calls ``then``, once. False: it has been rung already, which is
+        forgotten with that. No checkpoint."""
+        assert self._waiter is None, "somebody waits already"
+        assert self._then is None, "somebody waits already"
+        if self._rung:
+            self._rung = False
+            return False
+        self._then = then
+        return True
+
+    def forget(self) -> None:
+        """Undo :meth:`call`. No checkpoint."""
+        self._then = None

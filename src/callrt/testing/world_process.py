@@ -257,8 +257,9 @@ class Process:
 
     async def _attend(self, transport: Transport, call_sid: str, generation: int) -> None:
         with self._mine(transport):
-            code, reason = await self._door.attend(transport, call_sid, generation)
-            await transport.aclose(code, reason)
+            visit = await self._door.attend(transport, call_sid, generation)
+            if visit is not None:
+                await visit.wait()
 
     @asynccontextmanager
     async def _connect_model(self, model: ModelSettings) -> AsyncIterator[Transport]:

@@ -13,8 +13,8 @@ from callrt.wire.masks import mask
 CONTINUED, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
 CONTROL_BYTES_MAX = 125
-_MASKS_AT_ONCE = 512
-"""Bytes of randomness fetched together: two seconds and a half of frames."""
+_MASKS_AT_ONCE = 240
+"""Bytes of randomness fetched together: somewhat more than a second of frames."""
 
 _LONG = struct.Struct("!Q")
 
@@ -60,11 +60,11 @@ class FrameReader:
         """What has come and :meth:`next` has not looked at is in here."""
         self._at = 0
         # Of a frame that is not whole: its pieces, their bytes, and how many are needed to go on.
-        self._parts: list[bytes] = []
+        self._parts: list[bytes] | None = None
         self._have = 0
         self._need = 2
         self._kind = CONTINUED
-        self._fragments: list[bytes] = []
+        self._fragments: list[bytes] | None = None
         self._size = 0
 
     def feed(self, data: bytes) -> None:
@@ -75,7 +75,7 @@ class FrameReader:
             if self._have < self._need:
                 return
             data = b"".join(self._parts)
-            self._parts.clear()
+            self._parts = None
             self._have = 0
         elif self.rest:
             data = self.rest[self._at :] + data
@@ -186,6 +186,8 @@ class FrameReader:
             return opcode, payload
         if opcode != CONTINUED:
             self._kind = opcode
+        if self._fragments is None:
+            self._fragments = []
         self._fragments.append(payload)
         self._size += len(payload)
         if not first & 0x80:
@@ -194,7 +196,7 @@ class FrameReader:
             return None
         whole = b"".join(self._fragments)
         kind, self._kind = self._kind, CONTINUED
-        self._fragments.clear()
+        self._fragments = None
         self._size = 0
         return kind, whole
 
@@ -204,7 +206,7 @@ class FrameReader:
         self._at = 0
         self._need = need
         if rest:
-            self._parts.append(rest)
+            self._parts = [rest]
             self._have = len(rest)
 
 

@@ -23,7 +23,7 @@ class Pings:
     """Those of one socket."""
 
     def __init__(self) -> None:
-        self._flying: list[_Ping] = []
+        self._flying: tuple[_Ping, ...] = ()
         self._sent = 0
 
     async def ping(self, send: Callable[[bytes], None]) -> bool:
@@ -32,7 +32,7 @@ class Pings:
         if len(self._flying) < PINGS_MAX:
             self._sent += 1
             ping = _Ping(self._sent.to_bytes(4, "big"))
-            self._flying.append(ping)
+            self._flying += (ping,)
             send(ping.payload)
         else:
             ping = self._flying[-1]
@@ -46,7 +46,7 @@ class Pings:
         if not any(ping.payload == payload for ping in self._flying):
             return
         while True:
-            ping = self._flying.pop(0)
+            ping, self._flying = self._flying[0], self._flying[1:]
             ping.answered = True
             ping.over.set()
             if ping.payload == payload:

@@ -35,6 +35,7 @@ from callrt.wire.direct_pings import Pings
 from callrt.wire.direct_tls import TlsStream
 from callrt.wire.limits import SocketLimits
 from callrt.wire.transport import MESSAGES_AT_ONCE, Glance, Sink, TransportClosed
+from callrt.wire.waiters import Waiters
 
 CARRIER_BYTES, MODEL_BYTES = 4_096, 16_384
 """Per read. A buffer of this size is made for each, so it is no larger than what comes at once: some frames of a
@@ -64,7 +65,7 @@ class DirectSocket:
         self.glance: Glance | None = None
         self.sink_done = False
         self.sink_error: Exception | None = None
-        self.changed = trio.lowlevel.ParkingLot()
+        self.changed = Waiters()
         """Unparked when a message waits, when nothing waits any more to be written, and when there is an end."""
         self.output = Output()
         self._pong_due: bytes | None = None

@@ -117,7 +117,7 @@ def glancing(sink: Sink, glance: Glance | None) -> Sink:
     return both
 
 
-async def deliver(transport: Transport, sink: Sink, glance: Glance | None = None) -> None:
+def deliver(transport: Transport, sink: Sink, glance: Glance | None = None) -> Awaitable[None]:
     """Hand every message to ``sink`` until it returns False: without a task switch where the transport can do that.
 
     ``glance`` is asked first about each text message; what it has handled does not come to ``sink``. Raises
@@ -125,10 +125,10 @@ async def deliver(transport: Transport, sink: Sink, glance: Glance | None = None
     task's step: they must neither wait nor ask which task it is. If cancelled: no message is lost.
     """
     own: _Deliver | None = getattr(transport, "deliver", None)
-    if own is not None:
-        await own(sink, glance)
-        return
-    sink = glancing(sink, glance)
+    return own(sink, glance) if own is not None else _deliver(transport, glancing(sink, glance))
+
+
+async def _deliver(transport: Transport, sink: Sink) -> None:
     while True:
         message = await transport.receive()
         for _ in range(MESSAGES_AT_ONCE):

@@ -170,6 +170,7 @@ class _Client:
         self._transport = await connect(
             self.nursery, self._url, self._headers, ssl_context=self._ssl_context, limits=self._limits
         )
+        self._url, self._headers = "", ()  # of no use any more, while the call goes on
         return self._transport
 
     async def __aexit__(

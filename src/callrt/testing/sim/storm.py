@@ -273,7 +273,7 @@ class Storm:
             await original(subject, ctx, task_status=task_status)
             return
         async with trio.open_nursery() as nursery:
-            await nursery.start(original, subject, ctx)
+            await nursery.start(_kept_awake, original, subject, ctx)
             task_status.started()
             if isinstance(fault, sim.Aimed):
                 await self.sight.reached[fault].wait()
@@ -289,3 +289,19 @@ class Storm:
                 raise bug
             link.crash = bug  # in the session's own code: as an error while it reads a message
             link.scope.cancel()
+
+
+async def _kept_awake(original: Any, subject: Any, ctx: Any, *, task_status: Any) -> None:
+    """An actor that would rest without a task keeps this one."""
+    while True:
+        await original(subject, ctx, task_status=task_status)
+        task_status = trio.TASK_STATUS_IGNORED
+        rest = ctx.take_rest()
+        if rest is None:
+            return
+        bell, at_end = rest
+        try:
+            await bell.wait()
+        except BaseException:
+            at_end()
+            raise
