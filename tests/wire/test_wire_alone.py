@@ -14,12 +14,13 @@ from callrt.wire.limits import CLIENT_LIMITS, SERVER_LIMITS, SocketLimits
 from callrt.wire.transport import TransportClosed
 from callrt.wire.websocket import OpenTransport, accept, open_client, stands_alone
 
-pytestmark = pytest.mark.skipif(not CLIENT_LIMITS.direct, reason="direct sockets are switched off by default")
+SERVER = attrs.evolve(SERVER_LIMITS, direct=True)
+CLIENT = attrs.evolve(CLIENT_LIMITS, direct=True)
 
 
 @asynccontextmanager
 async def alone(
-    limits: SocketLimits = SERVER_LIMITS,
+    limits: SocketLimits = SERVER,
 ) -> AsyncIterator[tuple[OpenTransport, OpenTransport]]:
     """(client, server), both without a nursery, and a listener that has gone."""
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -34,7 +35,7 @@ async def alone(
 
     async with trio.open_nursery() as opening:
         opening.start_soon(serve)
-        hardly_reads = attrs.evolve(CLIENT_LIMITS, inbox_messages=1, message_bytes=2_000_000)
+        hardly_reads = attrs.evolve(CLIENT, inbox_messages=1, message_bytes=2_000_000)
         client = open_client(f"ws://127.0.0.1:{port}/", limits=hardly_reads)
         transport = await client.__aenter__()
     (server,) = served
@@ -57,7 +58,7 @@ async def test_open_sockets_have_no_task_but_the_hubs_own() -> None:
 
 
 async def test_hub_gives_up_a_peer_that_does_not_read() -> None:
-    limits = attrs.evolve(SERVER_LIMITS, send_timeout=0.3, backlog_bytes=1_000_000_000)
+    limits = attrs.evolve(SERVER, send_timeout=0.3, backlog_bytes=1_000_000_000)
     async with alone(limits) as (_, server):
         with trio.fail_after(30):
             for _ in range(50):
@@ -72,7 +73,7 @@ async def test_opening_that_is_cancelled_leaves_nothing_open() -> None:
     port = listener.socket.getsockname()[1]
     before = living_tasks()
     async with listener, trio.open_nursery() as nursery:
-        nursery.start_soon(open_client(f"ws://127.0.0.1:{port}/").__aenter__)
+        nursery.start_soon(open_client(f"ws://127.0.0.1:{port}/", limits=CLIENT).__aenter__)
         stream = await listener.accept()
         assert (await stream.receive_some(10)).startswith(b"GET")
         nursery.cancel_scope.cancel()
