@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+import trio
 from hypothesis import settings
 
 # A sample in every run; HYPOTHESIS_PROFILE=long for a search.
@@ -45,3 +46,18 @@ def no_collector() -> Iterator[None]:
     yield
     gc.enable()
     gc.unfreeze()
+
+
+@pytest.fixture
+def all_tasks() -> Callable[[], list[trio.lowlevel.Task]]:
+    """A look at every task of the run that asks."""
+
+    def look() -> list[trio.lowlevel.Task]:
+        root = trio.lowlevel.current_root_task()
+        found, waiting = [], [] if root is None else [root]
+        while waiting:
+            found.append(waiting.pop())
+            waiting.extend(kid for nursery in found[-1].child_nurseries for kid in nursery.child_tasks)
+        return found
+
+    return look

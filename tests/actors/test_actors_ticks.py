@@ -48,13 +48,15 @@ async def test_speech_is_paced_by_the_callers_frames(
 
 
 async def test_actors_that_only_wait_have_no_task_while_the_agent_speaks(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: Any,
+    all_tasks: Callable[[], list[trio.lowlevel.Task]],
 ) -> None:
     seen: list[set[str]] = []
     ticked = Metronome.ticked
 
     def look(self: Metronome, due: float) -> None:
-        seen.append({task.name.rpartition("/")[2] for task in everything() if "/CA" in task.name})
+        seen.append({task.name.rpartition("/")[2] for task in all_tasks() if "/CA" in task.name})
         ticked(self, due)
 
     monkeypatch.setattr(Metronome, "ticked", look)
@@ -63,15 +65,6 @@ async def test_actors_that_only_wait_have_no_task_while_the_agent_speaks(
     usual = Counter(frozenset(names) for names in seen).most_common(1)[0][0]
     assert {"talk", "model", "carrier"} < usual
     assert not usual & {"journal", "tools", "playback"}
-
-
-def everything() -> list[trio.lowlevel.Task]:
-    root = trio.lowlevel.current_root_task()
-    found, waiting = [], [] if root is None else [root]
-    while waiting:
-        found.append(waiting.pop())
-        waiting.extend(kid for nursery in found[-1].child_nurseries for kid in nursery.child_tasks)
-    return found
 
 
 async def test_a_crash_in_a_tick_on_a_frame_fells_playback_and_the_call_goes_on(

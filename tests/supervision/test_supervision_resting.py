@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from callrt.supervision import ChildSpec, Context, Supervisor
-from callrt.supervision.waiting import Bell
+from callrt.supervision import Bell, ChildSpec, Context, Supervisor
 
 
 class Rester:
@@ -43,27 +45,16 @@ class Rester:
         return ChildSpec(self.name, self.run, **settings)
 
 
-def living(rester: Rester) -> bool:
-    return rester.tasks[-1] in everything()
-
-
-def everything() -> list[trio.lowlevel.Task]:
-    root = trio.lowlevel.current_root_task()
-    found, waiting = [], [] if root is None else [root]
-    while waiting:
-        found.append(waiting.pop())
-        waiting.extend(kid for nursery in found[-1].child_nurseries for kid in nursery.child_tasks)
-    return found
-
-
-async def test_child_at_rest_is_up_and_has_no_task() -> None:
-    rester, sup = Rester(), None
+async def test_child_at_rest_is_up_and_has_no_task(
+    all_tasks: Callable[[], list[trio.lowlevel.Task]],
+) -> None:
+    rester = Rester()
     sup = Supervisor([rester.spec()])
     async with trio.open_nursery() as nursery:
         await nursery.start(sup.run)
         await wait_all_tasks_blocked()
         assert sup.which_children()[0].state == "running"
-        assert not living(rester)
+        assert rester.tasks[-1] not in all_tasks()
         sup.stop()
     assert rester.said == ["begun #1", "ended at rest"]
 
@@ -196,9 +187,6 @@ async def test_rest_without_an_ack_is_a_start_that_failed() -> None:
 
 @pytest.mark.usefixtures("no_collector")
 async def test_child_that_ended_at_rest_is_in_no_cycle() -> None:
-    import gc
-    import weakref
-
     async def once() -> weakref.ref[Rester]:
         rester = Rester()
         sup = Supervisor([rester.spec()])
