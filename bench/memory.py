@@ -3,7 +3,8 @@
 Starts the service as it is installed, with a probe in it, and plays calls to it: 25, then 125; the difference is
 shared among the hundred. Twice: once for what the operating system sees (resident memory, which also holds what
 malloc keeps and what lies fallow between live objects), once with ``tracemalloc`` for what Python has asked for, by
-part of the program and by line. Then all hang up: what stays, and what only the garbage collector finds.
+part of the program and by line. The calls go on for a while: what grows with each turn. Then all hang up: what stays, and
+what only the garbage collector finds.
 """
 
 from __future__ import annotations
@@ -199,6 +200,9 @@ def compare(args: argparse.Namespace, *, traced: bool) -> None:
         it.fill(THEN)
         it.world.run(args.settle)
         after, many = it.look(), len(it.calls.live)
+        it.world.window.replies = 0
+        it.world.run(args.hold)
+        later, turns = it.look(), it.world.window.replies
         it.calls.hang_up(many)
         it.world.run(3.0)
         ended = it.look()
@@ -212,9 +216,13 @@ def compare(args: argparse.Namespace, *, traced: bool) -> None:
         for name, count in sorted(tasks.items()):
             print(f"  {count * share:5.1f}  {name}")
         print(f"after the calls have ended: {ended.garbage / many:.0f} objects per call in cycles")
+        if turns:
+            grown, kinds = later.resident_kb - after.resident_kb, later.kinds - after.kinds
+            print(f"{turns / many:.0f} turns later: {grown / turns:.2f} kB more with each")
+            for name, count in kinds.most_common(5):
+                print(f"  {count / turns:5.2f}  {name}")
         return
-    size: Counter[tuple[str, int]] = Counter(after.lines)
-    size.subtract(before.lines)
+    size = grown_lines(before, after)
     parts: Counter[str] = Counter()
     for (filename, _), grown in size.items():
         parts[part_of(filename)] += grown
@@ -222,7 +230,21 @@ def compare(args: argparse.Namespace, *, traced: bool) -> None:
     for part, grown in parts.most_common():
         print(f"  {grown * share / 1000:5.1f} kB  {part}")
     print("the largest lines:")
-    for (filename, number), grown in size.most_common(args.lines):
+    print_lines(size, share, args.lines)
+    if turns:
+        size = grown_lines(after, later)
+        print(f"{turns / many:.0f} turns later: {sum(size.values()) / turns:.0f} B more with each")
+        print_lines(size, 1 / turns, 3)
+
+
+def grown_lines(before: Look, after: Look) -> Counter[tuple[str, int]]:
+    size = Counter(after.lines)
+    size.subtract(before.lines)
+    return size
+
+
+def print_lines(size: Counter[tuple[str, int]], share: float, most: int) -> None:
+    for (filename, number), grown in size.most_common(most):
         print(
             f"  {grown * share:7.0f} B  {short(filename)}:{number}  {linecache.getline(filename, number).strip()}"
         )
@@ -235,6 +257,9 @@ def main() -> int:
     parser.add_argument("--idle", action="store_true", help="the model never speaks")
     parser.add_argument(
         "--settle", type=float, default=5.0, help="seconds before a look (default %(default)s)"
+    )
+    parser.add_argument(
+        "--hold", type=float, default=60.0, help="seconds that they go on (default %(default)s)"
     )
     parser.add_argument("--lines", type=int, default=25, help="of source, shown (default %(default)s)")
     args = parser.parse_args()

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import trio
-from actors_scenes import AGENT, BOOK, HOURS, saying, script
+from actors_scenes import AGENT, BOOK, HOURS, saying, script, voice
 from test_actors_deaths import crashing
 
 from callrt.agents import tool
 from callrt.policy.settings import Resilience
-from callrt.testing.carrier import Drop
+from callrt.testing.carrier import Drop, Line
 from callrt.testing.model_faults import Fault, FaultPlan, Trigger
 from callrt.testing.model_server import EmulatedModel
 from callrt.testing.world import World, open_world
@@ -77,6 +77,24 @@ async def test_nothing_of_calls_that_have_ended_is_left(autojump_clock: Any) -> 
 async def test_nothing_is_left_of_sessions_that_were_lost(autojump_clock: Any) -> None:
     lost = [Fault("close", Trigger(connection=n, reply=1, audio_ms=600)) for n in range(1, 40, 2)]
     assert await left_of(6, *lost) == {}
+
+
+async def test_what_a_living_call_holds_does_not_grow_with_its_turns(autojump_clock: Any) -> None:
+    seen: dict[int, Counter[str]] = {}
+
+    async def talk(line: Line) -> None:
+        await line.wait_for_agent_silence()
+        for turn in range(30):
+            await line.say(voice(HOURS))
+            await line.wait_for_agent()
+            if turn % 2:
+                await line.wait_for_agent_silence()
+                seen[turn] = things()
+
+    async with open_world(EmulatedModel(script(), keep_sessions=1), agent=AGENT) as world:
+        await world.carrier.place(talk).run()
+    assert seen[9]["callrt.protocol.transcript.Transcript"] == 1
+    assert {name: count for name, count in (seen[29] - seen[9]).items() if count > 3} == {}
 
 
 async def test_nothing_is_left_of_sessions_that_were_renewed(autojump_clock: Any) -> None:

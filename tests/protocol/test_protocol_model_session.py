@@ -156,6 +156,43 @@ def test_barge_in_when_all_was_generated_still_cuts() -> None:
     assert sent(one.cut("m1.i1", 0, 60, ended=True)) == [ev.TruncateItem("i1", 0, 60)]
 
 
+def spoken_and_heard(one: ModelSession, reply: str, item: str, now: float) -> None:
+    committed(one, now)
+    speak(one, reply, item, now + 0.1)
+    one.handle(ev.ReplyItemDone(reply, item, "message", "completed"), now + 0.2)
+    one.handle(ev.ReplyDone(reply, "completed"), now + 0.2)
+    one.played_out()
+
+
+def test_barge_in_just_after_the_last_word_still_tells_the_model() -> None:
+    """That all has been heard is reckoned: with the interruption it may turn out that a word was not."""
+    one = live()
+    spoken_and_heard(one, "r1", "i1", 1.0)
+    assert sent(one.cut("m1.i1", 0, 60, ended=True)) == [ev.TruncateItem("i1", 0, 60)]
+    spoken_and_heard(one, "r2", "i2", 3.0)
+    assert one.cut("m1.i1", 0, 60, ended=True) == [], "heard long ago"
+    assert sent(one.cut("m1.i2", 0, 60, ended=True)) == [ev.TruncateItem("i2", 0, 60)]
+
+
+def test_item_that_goes_on_after_a_silence_can_be_cut() -> None:
+    one = live()
+    committed(one)
+    for _ in range(3):
+        speak(one)
+        one.played_out()
+    assert sent(one.cut("m1.i1", 0, 250, ended=False)) == [ev.TruncateItem("i1", 0, 250)]
+
+
+def test_items_that_may_be_cut_are_counted_up_to_a_bound() -> None:
+    one = live()
+    committed(one)
+    for number in range(1000):
+        speak(one, "r1", f"i{number}")
+    cut = [number for number in range(1000) if one.cut(f"m1.i{number}", 0, 60, ended=True)]
+    assert cut == list(range(1000 - len(cut), 1000))
+    assert len(cut) == 64
+
+
 def test_cut_is_never_beyond_the_items_own_audio_and_never_of_foreign_items() -> None:
     one = live()
     committed(one)

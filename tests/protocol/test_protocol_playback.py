@@ -592,6 +592,36 @@ def test_audio_after_the_end_of_an_item_is_dropped() -> None:
     assert mouth.dropped == {"ended_item": 5}
 
 
+def test_complete_and_cut_items_are_told_once_and_forgotten() -> None:
+    r = room()
+    r.say(1, 10)
+    r.say(2, 10)
+    r.run(300)
+    assert [(p.item_id, p.complete) for p in r.mouth.progress(r.clock)] == [("item_1", True), ("item_2", False)]
+    r.mouth.flush(r.clock)
+    assert [(p.item_id, p.cut) for p in r.mouth.progress(r.clock)] == [("item_2", True)]
+    assert r.mouth.progress(r.clock) == r.mouth.items(r.clock) == ()
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_audio_after_the_end_of_a_forgotten_item_is_dropped(index: int) -> None:
+    r = room()
+    r.say(1, 10)
+    r.run(500)
+    assert r.mouth.progress(r.clock)[0].complete
+    assert r.mouth.push("item_1", index, b"y" * 160) == 160
+    assert r.mouth.dropped == {"dead_item": 160}
+
+
+def test_items_that_outlive_their_session_do_not_bar_their_ids_in_the_next() -> None:
+    r = room()
+    r.say(1, 10)
+    r.mouth.end_session()
+    r.run(500)
+    assert r.mouth.progress(r.clock)[0].complete
+    assert r.mouth.push("item_1", 0, speech(7, 5)) == 0
+
+
 def test_item_ids_may_come_again_in_a_new_model_session() -> None:
     r = room()
     r.say(1, 20, end=False)

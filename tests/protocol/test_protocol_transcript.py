@@ -164,16 +164,38 @@ def test_pace_is_bounded(ms: int, pace: int) -> None:
     assert transcript.ms_per_unit == pace
 
 
-def test_unknown_and_forgotten_items_have_no_words() -> None:
+def test_unknown_and_settled_items_have_no_words() -> None:
     transcript = Transcript()
     assert transcript.heard_text("a", 1000) == ""
     assert transcript.expected_text("a") == ""
     transcript.agent_words("a", "Hello there", final=True)
     transcript.agent_audio("a", 800)
-    transcript.forget("a")
-    transcript.forget("a")
-    assert transcript.heard_text("a", 1000) == ""
-    assert not transcript.has_ended("a")
+    assert not transcript.is_settled("a")
+    transcript.settle("a")
+    assert transcript.is_settled("a")
+    assert transcript.expected_text("a") == ""
+
+
+def test_what_comes_late_of_a_settled_item_changes_nothing() -> None:
+    transcript = Transcript()
+    transcript.settle("a")
+    pace = transcript.ms_per_unit
+    transcript.agent_words("a", "x" * 50, final=False)
+    transcript.agent_words("a", "x" * 60, final=True)
+    transcript.agent_audio("a", 6000)
+    transcript.agent_ended("a")
+    assert transcript.expected_text("a") == ""
+    assert transcript.ms_per_unit == pace
+
+
+def test_settled_items_are_forgotten_oldest_first() -> None:
+    transcript = Transcript()
+    items = [str(number) for number in range(100)]
+    for item in items:
+        transcript.settle(item)
+    settled = [item for item in items if transcript.is_settled(item)]
+    assert settled == items[-len(settled) :]
+    assert 16 <= len(settled) < 64
 
 
 def test_the_transcript_forgets_the_oldest_first() -> None:

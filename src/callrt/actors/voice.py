@@ -29,6 +29,9 @@ GRACE_SECONDS = 0.05
 PROGRESS_SECONDS = 0.25
 """Between two looks at what has been heard, where no mark asks for one: as fresh as the journal is."""
 
+SAID_REMEMBERED = 64
+"""Items: as many as the mouth can have at once."""
+
 
 class Voice:
     """``lines``: our own, by name, as mu-law. ``wake``: wakes the playback actor."""
@@ -56,7 +59,8 @@ class Voice:
         """Of a tick in another actor's step: the playback actor raises it."""
         self._quiet_from = 0.0
         self._spoke = False
-        self._said: dict[str, tuple[str, bool]] = {}
+        self._said: dict[str, str] = {}
+        """The words of each item as they were last recorded, until the last of its records."""
         self._progress_at = -math.inf
 
     # -- what there is to say --------------------------------------------------------------------------
@@ -289,18 +293,21 @@ class Voice:
             self._record(item.item_id, item.heard_ms, interrupted=False, complete=item.complete)
 
     def _record(self, item: str, heard_ms: int, *, interrupted: bool, complete: bool) -> None:
+        transcript = self.line.transcript
+        if transcript.is_settled(item):
+            return
         whole = complete and not self.line.is_partial(item)
         # All of it has been heard: then its words are those that came, and no estimate.
         text = self.line.words(item, heard_ms) if not complete else self.line.all_words(item)
-        final = interrupted or whole
-        if self._said.get(item) == (text, final):
+        if interrupted or whole:
+            self._said.pop(item, None)
+            transcript.settle(item)
+        elif self._said.get(item) == text:
             return
-        before = self._said.get(item)
-        if before is not None and before[1]:
-            return
-        self._said[item] = (text, final)
-        while len(self._said) > 64:
-            del self._said[next(iter(self._said))]
+        else:
+            self._said[item] = text
+            while len(self._said) > SAID_REMEMBERED:
+                del self._said[next(iter(self._said))]
         self.line.log.write(
             AgentSaid(item_id=item, text=text, heard_ms=heard_ms, interrupted=interrupted, complete=whole)
         )

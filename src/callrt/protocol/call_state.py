@@ -10,7 +10,7 @@ from callrt.protocol.records import TransferRequested
 from callrt.protocol.replay import HistoryItem, SaidByAgent, SaidByCaller, UsedTool
 
 
-class TranscriptLine(msgspec.Struct, frozen=True):
+class TranscriptLine(msgspec.Struct, frozen=True, gc=False):
     """One turn, at the place where it was first mentioned, with its words as last known."""
 
     number: int

@@ -49,11 +49,10 @@ class Mouth:
         self._speaker: Voice | None = None
         """Has the mouth until it has nothing to send."""
         self._recent: list[Voice] = []
-        """Items, live or not, in the order of their first audio; the oldest forgotten first."""
-        self._unsettled: list[Voice] = []
-        """The recent ones that ``progress`` has not told to be complete or cut."""
+        """Items, live or not, in the order of their first audio, until ``progress`` has told that they are complete or
+        cut; the oldest forgotten first."""
         self._items: dict[tuple[str, int], Voice] = {}
-        """The recent items of this model session by id and content index."""
+        """Those of this model session by id and content index."""
         self._dead: dict[str, None] = {}
         """Items of which no more audio is wanted; bounded, oldest forgotten first."""
         self._lines_said: dict[str, int] = {}
@@ -283,19 +282,19 @@ class Mouth:
     # -- where we are ------------------------------------------------------------------------------
 
     def items(self, now: float) -> tuple[ItemProgress, ...]:
-        """The model's recent items, in the order of their first audio."""
+        """The model's items, in the order of their first audio, without those that :meth:`progress` has told to be
+        complete or cut."""
         heard = self._positions(now)
         return tuple(voice.progress(heard.get(voice, voice.heard)) for voice in self._recent)
 
     def progress(self, now: float) -> tuple[ItemProgress, ...]:
-        """As ``items``, without those that it has already told to be complete or cut."""
-        unsettled = self._unsettled
-        if not unsettled:
+        """As ``items``. Those that are complete or cut are told this once, and forgotten."""
+        recent = self._recent
+        if not recent:
             return ()
-        heard = self._positions(now)
-        told = tuple(voice.progress(heard.get(voice, voice.heard)) for voice in unsettled)
-        while unsettled and (unsettled[0].complete or unsettled[0].cut):
-            del unsettled[0]
+        told = self.items(now)
+        while recent and (recent[0].complete or recent[0].cut):
+            self._forget_oldest()
         return told
 
     def audio_end(self, now: float) -> float:
@@ -358,22 +357,25 @@ class Mouth:
         label = item_id if content_index == 0 else f"{item_id}/{content_index}"
         voice = Voice(item_id, content_index, label, line=False)
         if len(self._recent) == self.limits.items_max:
-            oldest = self._recent[0]
-            key = (oldest.name, oldest.content_index)
-            if self._items.get(key) is oldest:
-                del self._items[key]
-            del self._recent[0]
-            if self._unsettled and self._unsettled[0] is oldest:
-                del self._unsettled[0]
+            self._forget_oldest()
         self._recent.append(voice)
-        self._unsettled.append(voice)
         self._items[item_id, content_index] = voice
         self._voices.append(voice)
         return voice
 
+    def _forget_oldest(self) -> None:
+        """Of what is complete or cut no more audio is taken, also when it is known no longer."""
+        oldest = self._recent.pop(0)
+        key = (oldest.name, oldest.content_index)
+        if self._items.get(key) is not oldest:
+            return  # of an earlier session, whose ids may come again
+        del self._items[key]
+        if oldest.complete or oldest.cut:
+            self._bury(oldest.name)
+
     def _bury(self, item_id: str) -> None:
         self._dead[item_id] = None
-        if len(self._dead) > 4 * self.limits.items_max:
+        if len(self._dead) > self.limits.items_max:
             del self._dead[next(iter(self._dead))]
 
     def _drop(self, reason: str, count: int) -> int:

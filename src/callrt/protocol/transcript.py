@@ -28,6 +28,9 @@ PACE_UNITS_MIN = 40
 PACES_REMEMBERED = 8
 """Utterances."""
 
+SETTLED_REMEMBERED = 32
+"""Items of which nothing is wanted any more: what comes late belongs to one of the last few."""
+
 WORDS_AHEAD_DOUBT_MS = 1000
 """Words may also lag behind their audio; the bound from below is believed no further than this."""
 
@@ -138,11 +141,12 @@ class Utterance:
 
 
 class Transcript:
-    """The agent's recent items by id; bounded, the oldest forgotten first."""
+    """The agent's items that are not settled, by id; bounded, the oldest forgotten first."""
 
     def __init__(self, items_max: int = 64) -> None:
         self._items_max = items_max
         self._items: dict[str, Utterance] = {}
+        self._settled: dict[str, None] = {}
         self._paces: list[tuple[int, float]] = []
         """(milliseconds, units) of utterances that ended."""
         self.ms_per_unit = DEFAULT_MS_PER_UNIT
@@ -150,6 +154,8 @@ class Transcript:
 
     def agent_words(self, item_id: str, text: str, final: bool) -> None:
         """``final``: ``text`` is all of it; else it is a delta."""
+        if item_id in self._settled:
+            return
         utterance = self._item(item_id)
         if final:
             utterance.words_final(text)
@@ -158,10 +164,13 @@ class Transcript:
 
     def agent_audio(self, item_id: str, ms: int, audio: bytes = b"") -> None:
         """``ms`` more have been received of this item; see :meth:`Utterance.audio`."""
-        self._item(item_id).audio(ms, audio)
+        if item_id not in self._settled:
+            self._item(item_id).audio(ms, audio)
 
     def agent_ended(self, item_id: str) -> None:
         """The model has finished this item as it meant to. Not to be called for one that was cut off."""
+        if item_id in self._settled:
+            return
         utterance = self._item(item_id)
         if utterance.complete:
             return
@@ -187,12 +196,16 @@ class Transcript:
         utterance = self._items.get(item_id)
         return "" if utterance is None else utterance.heard_text(utterance.received_ms, self.ms_per_unit)
 
-    def has_ended(self, item_id: str) -> bool:
-        utterance = self._items.get(item_id)
-        return utterance is not None and utterance.complete
-
-    def forget(self, item_id: str) -> None:
+    def settle(self, item_id: str) -> None:
+        """Its words have been told for the last time: they are let go, and what still comes of it changes nothing."""
         self._items.pop(item_id, None)
+        self._settled.pop(item_id, None)
+        self._settled[item_id] = None
+        if len(self._settled) > SETTLED_REMEMBERED:
+            del self._settled[next(iter(self._settled))]
+
+    def is_settled(self, item_id: str) -> bool:
+        return item_id in self._settled
 
     def _item(self, item_id: str) -> Utterance:
         utterance = self._items.get(item_id)

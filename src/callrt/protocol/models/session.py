@@ -30,6 +30,7 @@ from callrt.protocol.models import events as ev
 from callrt.protocol.models.handshake import Handshake
 from callrt.protocol.models.opening import CONTINUE_NOTE, Opening
 from callrt.protocol.models.session_values import (
+    Arrived,
     Failures,
     Phase,
     Reply,
@@ -62,7 +63,7 @@ class ModelSession:
         self._prefix = f"m{number}."
         self._reply: Reply | None = None
         self._dead_replies: dict[str, None] = {}
-        self._with_audio: dict[str, int] = {}
+        self._arrived = Arrived()
         self._pending_tools = ToolCalls()
         self._wanted: ev.RequestReply | None = None
         self._asked: ev.RequestReply | None = None
@@ -210,7 +211,7 @@ class ModelSession:
         if self.phase is not Phase.LIVE or not item.startswith(prefix):
             return []
         raw = item[len(prefix) :]
-        received = self._with_audio.get(raw)
+        received = self._arrived.of(raw)
         if received is None:
             return []
         if heard_ms <= 0 and ended:
@@ -233,6 +234,7 @@ class ModelSession:
     def played_out(self) -> None:
         """Everything that was spoken has been heard."""
         self.turn.feed(TurnInput.PLAYED_OUT)
+        self._arrived.heard(self._reply.items if self._reply is not None else ())
 
     # -- replies ---------------------------------------------------------------------------------------
 
@@ -262,7 +264,7 @@ class ModelSession:
         first = not reply.spoke
         reply.spoke = True
         reply.items.setdefault(event.item_id, False)
-        self._with_audio[event.item_id] = self._with_audio.get(event.item_id, 0) + len(event.audio)
+        self._arrived.add(event.item_id, len(event.audio))
         self.turn.feed(TurnInput.REPLY_AUDIO)
         self._owe(now)
         speak = fx.Speak(self.name(event.item_id), event.content_index, event.audio)
@@ -312,7 +314,7 @@ class ModelSession:
             if kind is FaultKind.MODEL_ACCOUNT:
                 return out + self._fail(kind, event.error_code or event.error_type)
             if not dead and not self.caller_talking:
-                if reply is not None and reply.barely_spoke(self._with_audio):
+                if reply is not None and reply.barely_spoke(self._arrived):
                     # Less than a word: as long as it stands there, the model takes it for a beginning.
                     out += [self._requests.send(ev.DeleteItem(item)) for item in reply.items]
                     spoke = False

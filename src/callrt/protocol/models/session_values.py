@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import attrs
 
@@ -41,6 +41,34 @@ class SessionLimits:
     """Quiet after a key press before the model is asked to react."""
 
 
+class Arrived:
+    """How many bytes of audio have come of each item that may yet be cut. Bounded, the oldest forgotten first."""
+
+    def __init__(self, items_max: int = 64) -> None:
+        """``items_max``: as many as the mouth can have at once."""
+        self._items_max = items_max
+        self._items: dict[str, int] = {}
+        self._heard: tuple[str, ...] = ()
+        """Were reckoned to have been heard the last time; a word of the carrier's may have been missing."""
+
+    def add(self, item_id: str, size: int) -> None:
+        items = self._items
+        items[item_id] = items.get(item_id, 0) + size
+        if len(items) > self._items_max:
+            del items[next(iter(items))]
+
+    def of(self, item_id: str) -> int | None:
+        """None: nothing, or it is long over."""
+        return self._items.get(item_id)
+
+    def heard(self, going_on: Collection[str]) -> None:
+        """All has been heard, as far as can be reckoned; of those that are ``going_on`` more will come."""
+        for item_id in self._heard:
+            if item_id not in going_on:
+                self._items.pop(item_id, None)
+        self._heard = tuple(item_id for item_id in self._items if item_id not in going_on)
+
+
 class Reply:
     """One reply under way."""
 
@@ -51,9 +79,9 @@ class Reply:
         self.muted = False
         self.spoke = False
 
-    def barely_spoke(self, audio_bytes: Mapping[str, int]) -> bool:
-        """Failed within its first word. ``audio_bytes``: of each item, what has come."""
-        return 0 < sum(audio_bytes.get(item, 0) for item in self.items) < BARELY_BYTES
+    def barely_spoke(self, arrived: Arrived) -> bool:
+        """Failed within its first word."""
+        return 0 < sum(arrived.of(item) or 0 for item in self.items) < BARELY_BYTES
 
 
 class Failures:
