@@ -3,8 +3,8 @@
 Starts the service as it is installed, with a probe in it, and plays calls to it: 25, then 125; the difference is
 shared among the hundred. Twice: once for what the operating system sees (resident memory, which also holds what
 malloc keeps and what lies fallow between live objects), once with ``tracemalloc`` for what Python has asked for, by
-part of the program and by line. The calls go on for a while: what grows with each turn. Then all hang up: what stays, and
-what only the garbage collector finds.
+part of the program and by line. The calls go on for a while: what grows with each turn. Then all hang up: what stays,
+and what only the garbage collector finds.
 """
 
 from __future__ import annotations

@@ -597,7 +597,10 @@ def test_complete_and_cut_items_are_told_once_and_forgotten() -> None:
     r.say(1, 10)
     r.say(2, 10)
     r.run(300)
-    assert [(p.item_id, p.complete) for p in r.mouth.progress(r.clock)] == [("item_1", True), ("item_2", False)]
+    assert [(p.item_id, p.complete) for p in r.mouth.progress(r.clock)] == [
+        ("item_1", True),
+        ("item_2", False),
+    ]
     r.mouth.flush(r.clock)
     assert [(p.item_id, p.cut) for p in r.mouth.progress(r.clock)] == [("item_2", True)]
     assert r.mouth.progress(r.clock) == r.mouth.items(r.clock) == ()

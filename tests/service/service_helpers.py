@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -37,6 +37,10 @@ class FakeAttached:
             pass
         finally:
             self.desk.living -= 1
+
+    def call_over(self, then: Callable[[], None]) -> bool:
+        """It reads the socket itself: there is something to do at once."""
+        return False
 
 
 class FakeDesk:

@@ -29,6 +29,20 @@ async def test_flag_wakes_all_who_wait_and_nobody_waits_after_it(autojump_clock:
     assert flag.is_set()
 
 
+async def test_flag_calls_who_has_no_task_once_and_not_when_it_is_too_late() -> None:
+    flag, called = Flag(), []
+    assert flag.call(lambda: called.append("first"))
+    assert flag.call(lambda: called.append("second"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flag.wait)
+        await trio.testing.wait_all_tasks_blocked()
+        flag.set()
+        flag.set()
+    assert called == ["first", "second"]
+    assert not flag.call(lambda: called.append("late"))
+    assert called == ["first", "second"]
+
+
 @pytest.mark.parametrize("thing", [Flag, Bell])
 async def test_a_wait_is_a_checkpoint_and_cancelled_without_effect(thing: Any, autojump_clock: Any) -> None:
     waited = thing()

@@ -75,8 +75,16 @@ class Attached:
         try:
             await self._stream.over.wait()
         except trio.Cancelled:
-            self._call.drop(self._stream, "cancelled")
+            self.drop()
             raise
+
+    def call_over(self, then: Callable[[], None]) -> bool:
+        """Instead of :meth:`wait_over`: ``then`` is called when it would return. False: that is now. No checkpoint."""
+        return self._stream.over.call(then)
+
+    def drop(self) -> None:
+        """What a cancellation does: the stream is dead, the call is not. No checkpoint."""
+        self._call.drop(self._stream, "cancelled")
 
 
 class Desk:

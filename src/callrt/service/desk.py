@@ -6,7 +6,7 @@ same arguments, because carriers repeat their webhooks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from callrt.protocol.carriers.calls import IncomingCall
@@ -23,6 +23,14 @@ class Attached(Protocol):
 
     async def wait_over(self) -> None:
         """Until the call needs it no more. If cancelled: the stream is dead; the call is not."""
+        ...
+
+    def call_over(self, then: Callable[[], None]) -> bool:
+        """Instead of :meth:`wait_over`: ``then`` is called when it would return. False: that is now. No checkpoint."""
+        ...
+
+    def drop(self) -> None:
+        """What a cancelled :meth:`wait_over` does. No checkpoint."""
         ...
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import attrs
@@ -27,6 +28,14 @@ class Visit(Protocol):
 
     async def wait(self) -> None:
         """To the end of the socket."""
+        ...
+
+    def rest(self, wake: Callable[[], None]) -> bool:
+        """``wake`` is called when :meth:`wait` has something to do. False: it has now."""
+        ...
+
+    def drop(self) -> None:
+        """End it at once."""
         ...
 
 
@@ -69,6 +78,8 @@ class Port:
         self._http_limits = http_limits or HttpLimits()
         self._accepting: trio.CancelScope | None = None
         self._close = not keep_alive
+        self._handlers: trio.Nursery | None = None
+        self._resting: dict[Visit, None] = {}
         self.http_connections = 0
         self.media_connections = 0
 
@@ -80,11 +91,16 @@ class Port:
     ) -> None:
         """Accept until cancelled. If cancelled: listeners and connections are closed."""
         async with trio.open_nursery() as handlers:
-            with trio.CancelScope() as self._accepting:
-                await trio.serve_listeners(
-                    self.handle, list(listeners), handler_nursery=handlers, task_status=task_status
-                )
-            await trio.sleep_forever()
+            self._handlers = handlers
+            try:
+                with trio.CancelScope() as self._accepting:
+                    await trio.serve_listeners(
+                        self.handle, list(listeners), handler_nursery=handlers, task_status=task_status
+                    )
+                await trio.sleep_forever()
+            finally:
+                self._handlers = None
+                self._drop_resting()
 
     def stop_accepting(self) -> None:
         """Close the listeners for good; connections go on, each to the end of its next answer. No checkpoint."""
@@ -110,21 +126,47 @@ class Port:
         return lambda stream, head: self._contained(stream, self._serve_media(media, stream, head))
 
     async def _contained(self, stream: trio.abc.Stream, serving: Coroutine[Any, Any, Visit | None]) -> None:
-        visit = None
         try:
             visit = await serving
-            if visit is not None:
-                del serving
-                await visit.wait()
+            if visit is not None and not self._rest(visit):
+                await self._see_out(visit)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("connection lost")
         except Exception:
             # The boundary of a connection: its failure must not end the listener.
             log.exception("connection failed")
         finally:
-            if visit is not None:
-                self.media_connections -= 1
             await trio.aclose_forcefully(stream)
+
+    # -- visits: for as long as a call, so not with a task each ---------------------------------------------
+
+    def _rest(self, visit: Visit) -> bool:
+        """False: it is over, or nobody would be there to see it out."""
+        if self._handlers is None or not visit.rest(partial(self._wake, visit)):
+            return False
+        self._resting[visit] = None
+        return True
+
+    def _wake(self, visit: Visit) -> None:
+        if visit in self._resting and self._handlers is not None:
+            del self._resting[visit]
+            self._handlers.start_soon(self._see_out, visit)
+
+    async def _see_out(self, visit: Visit) -> None:
+        try:
+            await visit.wait()
+        except Exception:
+            log.exception("connection failed")
+        finally:
+            self.media_connections -= 1
+
+    def _drop_resting(self) -> None:
+        resting, self._resting = self._resting, {}
+        for visit in resting:
+            visit.drop()
+            self.media_connections -= 1
+
+    # -- one connection -------------------------------------------------------------------------------------
 
     async def _serve(self, stream: trio.abc.Stream) -> Visit | None:
         if self.http_connections >= self._limits.http_connections_max:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import attrs
 import trio
@@ -34,10 +33,6 @@ START_TIMEOUT_SECONDS = 5.0
 _MESSAGES_BEFORE_START_MAX = 64
 
 
-def nothing() -> None:
-    """Nobody waits for the end of this visit."""
-
-
 _POLICY_VIOLATION = 1008
 _UNSUPPORTED = 1003
 _INTERNAL = 1011
@@ -50,15 +45,12 @@ class _Refused(Exception):
         self.reason = reason
 
 
-@attrs.define
+@attrs.frozen(eq=False)
 class Visit:
-    """A socket that is its call's, until that is over. A task that has one has nothing else on its stack: it is there
-    for as long as the call."""
+    """A socket that is its call's, until that is over."""
 
     _transport: Transport
     _attached: Attached
-    then: Callable[[], None] = nothing
-    """Done last, whatever happens."""
 
     async def wait(self) -> None:
         """To the end of the stream, and of the socket. If cancelled: the stream is dead."""
@@ -72,7 +64,16 @@ class Visit:
             await self._transport.aclose(code, reason)
         finally:
             self._transport.abort()
-            self.then()
+
+    def rest(self, wake: Callable[[], None]) -> bool:
+        """Instead of a task that waits as long as the call lasts: ``wake`` is called when the stream is over, and
+        :meth:`wait` does what is left. False: it is over. No checkpoint."""
+        return self._attached.call_over(wake)
+
+    def drop(self) -> None:
+        """As a cancelled :meth:`wait`. No checkpoint."""
+        self._attached.drop()
+        self._transport.abort()
 
 
 @attrs.frozen
@@ -96,16 +97,11 @@ class MediaDoor:
             return await self.serve_here(stream, pre_read)
         if await self.elsewhere.pass_on(call_sid, stream, pre_read):
             return None
-        settled = partial(self.elsewhere.settled, call_sid)
-        visit = None
         try:
-            visit = await self.serve_here(stream, pre_read)
+            return await self.serve_here(stream, pre_read)
         finally:
-            if visit is None:
-                settled()
-            else:
-                visit.then = settled
-        return visit
+            # A call that is here by now tells of its end itself.
+            self.elsewhere.settled(call_sid)
 
     def _call_of(self, head: bytes) -> str | None:
         """The call that the token in this head is for, if it is a token of ours."""

@@ -15,7 +15,7 @@ class Flag:
 
     def __init__(self) -> None:
         self._on = False
-        self._waiters: tuple[trio.lowlevel.Task, ...] = ()
+        self._waiters: tuple[trio.lowlevel.Task | Callable[[], None], ...] = ()
 
     def is_set(self) -> bool:
         return self._on
@@ -25,7 +25,18 @@ class Flag:
         self._on = True
         waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
-            trio.lowlevel.reschedule(waiter)
+            if isinstance(waiter, trio.lowlevel.Task):
+                trio.lowlevel.reschedule(waiter)
+            else:
+                waiter()
+
+    def call(self, then: Callable[[], None]) -> bool:
+        """Instead of :meth:`wait`, for who has no task to wait in: ``then`` is called once it is set. False: it is set
+        already, and nothing will be called. No checkpoint."""
+        if self._on:
+            return False
+        self._waiters += (then,)
+        return True
 
     async def wait(self) -> None:
         """Until it is set. If cancelled: no effect."""
