@@ -216,7 +216,7 @@ def compare(args: argparse.Namespace, *, traced: bool) -> None:
         for name, count in sorted(tasks.items()):
             print(f"  {count * share:5.1f}  {name}")
         print(f"after the calls have ended: {ended.garbage / many:.0f} objects per call in cycles")
-        if turns:
+        if args.hold and turns:
             grown, kinds = later.resident_kb - after.resident_kb, later.kinds - after.kinds
             print(f"{turns / many:.0f} turns later: {grown / turns:.2f} kB more with each")
             for name, count in kinds.most_common(5):
@@ -231,7 +231,7 @@ def compare(args: argparse.Namespace, *, traced: bool) -> None:
         print(f"  {grown * share / 1000:5.1f} kB  {part}")
     print("the largest lines:")
     print_lines(size, share, args.lines)
-    if turns:
+    if args.hold and turns:
         size = grown_lines(after, later)
         print(f"{turns / many:.0f} turns later: {sum(size.values()) / turns:.0f} B more with each")
         print_lines(size, 1 / turns, 3)
