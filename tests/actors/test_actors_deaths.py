@@ -10,9 +10,12 @@ import trio
 from actors_scenes import AGENT, ANSWER, GREETING, HOURS, play, saying, script, voice
 
 import callrt.actors.call as call_module
+from callrt.actors.log import CallLog
 from callrt.journal.errors import StoreFailed
 from callrt.policy import facts
-from callrt.testing.carrier import Habits, PhoneCall
+from callrt.policy.limits import CARRIER_STALLED_AFTER
+from callrt.protocol.records import AgentSaid
+from callrt.testing.carrier import Drop, Habits, PhoneCall
 from callrt.testing.model_brain import words_of
 from callrt.testing.model_server import EmulatedModel
 from callrt.testing.world import World, open_world
@@ -198,3 +201,30 @@ async def test_after_many_calls_nothing_is_left(autojump_clock: Any) -> None:
         assert world.desk.live_calls == 0
         assert trio.lowlevel.current_statistics().tasks_living == before
     assert len([f for f in world.of(facts.CallEnded) if f.outcome == "caller_hung_up"]) == 40
+
+
+async def test_crash_while_a_stalled_stream_is_given_up_is_the_carrier_actors(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    """The metronome looks at all calls, but this bug is one call's: its ear is restarted and finds the stream dead."""
+    original, bugs, lines = CallLog.write, [RuntimeError("a bug of ours")], []
+
+    def write(log: CallLog, record: Any) -> None:
+        stream = lines[0].stream if lines else None
+        stalled = stream is not None and trio.current_time() - stream.last_media_at > CARRIER_STALLED_AFTER
+        if stalled and isinstance(record, AgentSaid) and bugs:
+            raise bugs.pop()
+        original(log, record)
+
+    async def watch(world: World, call: PhoneCall) -> None:
+        await call.line.wait_heard_ms(400)
+        lines.extend(each.line for each in world.process.desk._calls.values())
+
+    monkeypatch.setattr(CallLog, "write", write)
+    drop = Drop("half_open", heard_ms=HEARD)
+    scene = await play(during=watch, drops=[drop], caller=saying(HOURS, silence=12.0), strict=False)
+    assert not bugs
+    assert [r.actor for r in scene.state.restarts] == ["carrier"]
+    assert scene.state.outcome == "caller_hung_up"
+    assert len(scene.state.streams) == 2
+    assert scene.agent_words() == f"{GREETING} {ANSWER}"

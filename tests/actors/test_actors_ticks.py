@@ -14,7 +14,7 @@ from actors_scenes import ANSWER, GREETING, HOURS, play, saying
 from callrt.actors.line import Line
 from callrt.actors.metronome import Metronome, current_metronome
 from callrt.actors.voice import beat_overdue
-from callrt.actors.wake import Wake
+from callrt.supervision.waiting import Bell
 from callrt.testing.carrier_media import LiveStream
 
 
@@ -22,24 +22,24 @@ async def test_speech_is_paced_by_the_callers_frames(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
 ) -> None:
     ticks: list[float] = []
-    waits: Counter[Wake] = Counter()
-    ticked, wait, rest = Metronome.ticked, Wake.wait, Wake.call
+    waits: Counter[Bell] = Counter()
+    ticked, wait, rest = Metronome.ticked, Bell.wait, Bell.call
 
     def counted_tick(self: Metronome, due: float) -> None:
         ticks.append(trio.current_time())
         ticked(self, due)
 
-    async def counted_wait(self: Wake) -> None:
+    async def counted_wait(self: Bell) -> None:
         waits[self] += 1
         await wait(self)
 
-    def counted_rest(self: Wake, then: Callable[[], None]) -> bool:
+    def counted_rest(self: Bell, then: Callable[[], None]) -> bool:
         waits[self] += 1
         return rest(self, then)
 
     monkeypatch.setattr(Metronome, "ticked", counted_tick)
-    monkeypatch.setattr(Wake, "wait", counted_wait)
-    monkeypatch.setattr(Wake, "call", counted_rest)
+    monkeypatch.setattr(Bell, "wait", counted_wait)
+    monkeypatch.setattr(Bell, "call", counted_rest)
     scene = await play()
     assert scene.agent_words() == f"{GREETING} {ANSWER}"
     assert scene.twice() == scene.unheard() == 0

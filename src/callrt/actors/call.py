@@ -163,7 +163,7 @@ class Call:
     async def offer(self) -> int:
         """A new stream is about to be offered to the carrier: the call goes on. Returns its generation."""
         self.conduct.asked(trio.current_time())
-        self.line.director_wake.set()
+        self.line.director_wake.ring()
         generation = self._next_generation
         self._next_generation += 1
         await self.log.commit_if_possible(StreamOffered(generation=generation))
@@ -195,7 +195,7 @@ class Call:
     def carrier_over(self) -> None:
         """The carrier says that the call has ended."""
         self.conduct.carrier_over()
-        self.line.director_wake.set()
+        self.line.director_wake.ring()
 
     def asked_after_end(self) -> None:
         self.action_after_end.set()
@@ -203,7 +203,7 @@ class Call:
     def finish(self, outcome: str, spoken: str | None) -> None:
         """End for a reason of the service's own."""
         self.conduct.finish(outcome, spoken)
-        self.line.director_wake.set()
+        self.line.director_wake.ring()
 
     @property
     def settled(self) -> bool:
@@ -319,8 +319,8 @@ class Call:
             self.ports.observe(facts.CarrierRecovered(trio.current_time() - self._lost_at))
             self._lost_at = None
         self.line.voice.attach(stream.generation)
-        self.line.stream_ready.set()
-        self.line.director_wake.set()
+        self.line.stream_ready.ring()
+        self.line.director_wake.ring()
 
     def drop(self, stream: Stream, reason: str) -> None:
         """Nothing more is heard or said on it. No checkpoint."""
@@ -328,7 +328,7 @@ class Call:
             self.line.voice.detach(stream.last_media_at)
             self.line.stream = None
             self.conduct.detached(trio.current_time(), "lost")
-            self.line.director_wake.set()
+            self.line.director_wake.ring()
         self.log.write(
             StreamDetached(stream_sid=stream.stream_sid, generation=stream.generation, reason=reason)
         )
@@ -385,7 +385,7 @@ class Call:
             while self.line.stream is None:
                 await self.line.stream_ready.wait()
             self.conduct.gave_up(outcome)
-            self.line.director_wake.set()
+            self.line.director_wake.ring()
 
     async def _run_recording(self) -> None:
         """Beside the tree, because the last words are recorded too. Its end is nobody else's."""

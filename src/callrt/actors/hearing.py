@@ -52,6 +52,7 @@ class Hearing:
         if stream.last_media_at != self._suspected_at:
             self._suspected_at = stream.last_media_at
         elif self._line.stream is stream:
+            stream.stalled = True
             try:
                 self.lost(FaultKind.CARRIER_STALLED, "stalled")
             except Exception as error:
@@ -109,7 +110,10 @@ class Hearing:
         if closed.code == 1009 and not closed.by_peer:
             # Our bound, not the peer's wish: bad input like any other, only that it costs the stream.
             line.bad("carrier", "too_big")
-        self.lost(FaultKind.CARRIER_LOST, "closed" if closed.code is not None else "reset")
+        if self._stream.stalled:  # and what was to follow from that has failed
+            self.lost(FaultKind.CARRIER_STALLED, "stalled")
+        else:
+            self.lost(FaultKind.CARRIER_LOST, "closed" if closed.code is not None else "reset")
 
     def lost(self, kind: FaultKind, reason: str) -> None:
         """The stream is over for the line, at once; what follows is the director's business."""

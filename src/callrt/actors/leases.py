@@ -111,7 +111,7 @@ async def ask_for_lease(call: Call) -> None:
         call.journal_trouble()
         await _hear_carrier(call)
     call.line.in_doubt = False
-    call.line.voice_wake.set()
+    call.line.voice_wake.ring()
 
 
 async def _hear_carrier(call: Call) -> None:

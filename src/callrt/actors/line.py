@@ -21,7 +21,6 @@ from callrt.actors.metronome import current_metronome
 from callrt.actors.ports import CallPlan, CallPorts, CarrierCodec
 from callrt.actors.tools import ToolDesk
 from callrt.actors.voice import Voice
-from callrt.actors.wake import Wake
 from callrt.policy import facts, limits
 from callrt.protocol.attention import Attention
 from callrt.protocol.carriers.events import ClearAudio
@@ -36,7 +35,7 @@ from callrt.protocol.tracks import Tracks
 from callrt.protocol.transcript import Transcript
 from callrt.protocol.turn import Turn
 from callrt.protocol.uplink import BYTES_PER_MS, Uplink
-from callrt.supervision.waiting import Flag
+from callrt.supervision.waiting import Bell, Flag
 from callrt.wire.transport import Transport, sender
 
 if TYPE_CHECKING:
@@ -58,6 +57,8 @@ class Stream:
         self.last_media_at = attached_at
         self.over = Flag()
         self.stopped = False
+        self.stalled = False
+        """Frames have stopped coming: the carrier may believe in it still."""
         self.send: Callable[[Sequence[str]], bool] = sender(transport)
         """Several messages, in one write if possible; False: not all were taken."""
 
@@ -126,10 +127,10 @@ class Line:
         self.turn = Turn()
         self.link: ModelLink | None = None
         self.stream: Stream | None = None
-        self.stream_ready = Wake()
+        self.stream_ready = Bell()
         self.over = Flag()
         """The call has no further use for a carrier: the carrier actor ends in good order."""
-        self.voice_wake = Wake()
+        self.voice_wake = Bell()
         self.metronome = current_metronome()
         self.speaks = False
         """The playback actor is up."""
@@ -139,7 +140,7 @@ class Line:
         """Clock time at which the metronome wakes the director."""
         self.notices: list[Notice] = []
         """For the director. As many as streams, wishes and freezes; "the caller spoke" stands there once."""
-        self.director_wake = Wake()
+        self.director_wake = Bell()
         self.model_lost_at: float | None = None
         self.reconnect_at = 0.0
         self.afresh = False
@@ -168,7 +169,7 @@ class Line:
     def _fresh_voice(self) -> Voice:
         comfort = ComfortPlan(after=self.plan.resilience.comfort_after_ms / 1000)
         lines = self.ports.comfort(self.plan.agent.language)
-        return Voice(self, lines, Mouth(), comfort, self.voice_wake.set)
+        return Voice(self, lines, Mouth(), comfort, self.voice_wake.ring)
 
     def renew_voice(self) -> None:
         """After a crash of playback: a new mouth on the same stream."""
@@ -253,7 +254,7 @@ class Line:
     def notify(self, notice: Notice) -> None:
         if not (isinstance(notice, CallerActive) and self.notices and self.notices[-1] == notice):
             self.notices.append(notice)
-        self.director_wake.set()
+        self.director_wake.ring()
 
     def active(self) -> None:
         """Somebody speaks: silence counts from here."""
@@ -263,7 +264,7 @@ class Line:
         self.active()
         if self.link is not None:
             self.link.played_out()
-        self.director_wake.set()
+        self.director_wake.ring()
 
     def first_audio(self, now: float) -> None:
         """The first audio of a reply is on the wire."""

@@ -12,12 +12,12 @@ from typing import Protocol
 import attrs
 import trio
 
-from callrt.actors.wake import Wake
 from callrt.journal.errors import JournalUnavailable, LeaseLost, StreamRefused
 from callrt.journal.store import Peer
 from callrt.protocol.call import apply
 from callrt.protocol.call_state import CallState
 from callrt.protocol.records import Entry, Record, StreamAttached
+from callrt.supervision.waiting import Bell
 
 QUEUE_MAX = 2_000
 """Records waiting for the call's journal actor, or for a lease: minutes of talk without a journal."""
@@ -80,7 +80,7 @@ class CallLog:
     nothing is handed to the journal: the claim may be there, and the lease of before it be void."""
     dropped: int = 0
     fenced: bool = False
-    wake: Wake = attrs.field(factory=Wake)
+    wake: Bell = attrs.field(factory=Bell)
     queue: list[Record] = attrs.field(factory=list)
 
     def write(self, record: Record) -> None:
@@ -92,7 +92,7 @@ class CallLog:
             self.dropped += 1
             return
         self.queue.append(record)
-        self.wake.set()
+        self.wake.ring()
 
     def _handed_on(self, record: Record) -> bool:
         """Usually the journal takes a record at once and no task has to be woken for it. False: the call's journal
@@ -154,7 +154,7 @@ class CallLog:
         finally:
             self.claiming.set()
             self.claiming = None
-            self.wake.set()
+            self.wake.ring()
         return epoch
 
     async def _claimed(self, stream_sid: str, generation: int) -> int:

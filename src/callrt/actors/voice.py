@@ -332,7 +332,7 @@ def beat_overdue(lines: list[Line], now: float) -> float:
                 first = hearing.due
         if line.director_due <= now:
             line.director_due = math.inf
-            line.director_wake.set()
+            line.director_wake.ring()
         elif line.director_due < first:
             first = line.director_due
     return first
