@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -115,6 +116,19 @@ def test_session_with_a_rejected_configuration_is_refused() -> None:
     out = one.handle(ev.SessionCreated("s", None), 0.0)
     error = ev.ModelError("invalid_request_error", "unknown_parameter", "", "session.x", out[0].event_id)
     assert of(fx.SessionFailed, one.handle(error, 0.0))[0].kind is FaultKind.MODEL_REFUSED
+
+
+def test_session_that_is_live_holds_nothing_of_what_it_was_told() -> None:
+    """Speech that a lost session never heard, and outputs of tools: with 400 calls, more than all else together."""
+    speech, output = bytes(range(256)) * 900, "x" * 16_000
+    alone = sys.getrefcount(speech), sys.getrefcount(output)
+    one = session(replay=(ev.AddToolOutput("call", output, "a"), ev.AddSpeech(speech, "b")))
+    one.handle(ev.SessionCreated("sess_1", None), 0.0)
+    one.handle(ev.SessionUpdated({}), 0.0)
+    assert one.phase is Phase.REPLAYING
+    one.handle(ev.ItemAdded("b", "user", "message"), 0.1)
+    assert one.live
+    assert (sys.getrefcount(speech), sys.getrefcount(output)) == alone
 
 
 # -- turns --------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from callrt.protocol.faults import FaultKind
 from callrt.protocol.models import effects as fx
 from callrt.protocol.models import events as ev
 from callrt.protocol.models.opening import Opening
-from callrt.protocol.models.session_values import Phase, Requests, SessionLimits, wrong_format
+from callrt.protocol.models.session_values import Asked, Phase, Requests, SessionLimits, wrong_format
 
 
 @attrs.define
@@ -21,6 +21,7 @@ class Handshake:
     """``began`` is the clock time of the upgrade."""
 
     opening: Opening
+    """Without its replay when that is over: a session lives long, and unheard speech is large."""
     requests: Requests
     limits: SessionLimits
     began: float
@@ -45,11 +46,11 @@ class Handshake:
                 return self._live()
         return []
 
-    def rejected(self, request: ev.ModelCommand | None, code: str, what: str) -> list[fx.Effect]:
+    def rejected(self, request: Asked | None, code: str, what: str) -> list[fx.Effect]:
         """An error about one of our requests."""
         if isinstance(request, ev.Configure) and self.phase is Phase.CONFIGURING:
             return self._fail(FaultKind.MODEL_REFUSED, f"configuration {what}")
-        if self.phase is Phase.REPLAYING and getattr(request, "item_id", None) == self._awaited:
+        if self.phase is Phase.REPLAYING and request == self._awaited:
             known = code == "item_create_duplicate_item_id"  # present already: as good as added
             noticed = [] if known else [fx.Noticed(FaultKind.REQUEST_REJECTED, code)]
             return [*noticed, *self._live()]
@@ -80,6 +81,7 @@ class Handshake:
         out: list[fx.Effect] = []
         if self.opening.replay:
             out.append(self.requests.send(replace(self.opening.configure, answer_by_itself=True)))
+            self.opening = attrs.evolve(self.opening, replay=())
         return [*out, fx.WentLive()]
 
     def _fail(self, kind: FaultKind, detail: str) -> list[fx.Effect]:

@@ -52,7 +52,6 @@ class ModelSession:
         self, number: int, opening: Opening, turn: Turn, started_at: float, limits: SessionLimits
     ) -> None:
         self.number = number
-        self.opening = opening
         self.turn = turn
         self.started_at = started_at
         self.limits = limits
@@ -172,11 +171,12 @@ class ModelSession:
             return effects
         held, reply = self._pending_tools.release()
         effects = [*effects, *[self._give(call_id, output) for call_id, output in held]]
-        if self.opening.first is not None:
-            return effects + self._ask(self.opening.first, now)
+        opening = self._handshake.opening
+        if opening.first is not None:
+            return effects + self._ask(opening.first, now)
         if reply and not self._pending_tools:
             return effects + self._ask(ev.RequestReply(), now)
-        if self.opening.owed:
+        if opening.owed:
             # The caller spoke while nobody listened: his own words, sent now, will call for the reply.
             self.turn.feed(TurnInput.REPLY_REQUESTED)
             self._owe(now)

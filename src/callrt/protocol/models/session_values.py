@@ -107,6 +107,10 @@ class Failures:
         self._rate = self._other = 0
 
 
+Asked = ev.RequestReply | ev.Configure | str
+"""A request that was sent, as far as an error about it needs it: of what added an item, the item's id."""
+
+
 class Requests:
     """What was sent, under which event id: nothing but an error ever names it again. Bounded."""
 
@@ -114,17 +118,20 @@ class Requests:
         self.number = number
         self.most = most
         self._sent = 0
-        self._open: dict[str, ev.ModelCommand] = {}
+        self._open: dict[str, Asked] = {}
 
     def send(self, command: ev.ModelCommand) -> Send:
         self._sent += 1
         event_id = f"c{self.number}_{self._sent}"
-        self._open[event_id] = command
+        if isinstance(command, ev.RequestReply | ev.Configure):
+            self._open[event_id] = command
+        else:  # not whole: an output of a tool has up to 16 kB, a caller's unheard speech more
+            self._open[event_id] = getattr(command, "item_id", "")
         while len(self._open) > self.most:
             del self._open[next(iter(self._open))]
         return Send(command, event_id)
 
-    def take(self, event_id: str) -> ev.ModelCommand | None:
+    def take(self, event_id: str) -> Asked | None:
         """The request that an error is about."""
         return self._open.pop(event_id, None)
 
