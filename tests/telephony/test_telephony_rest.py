@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 from callrt.policy.settings import TwilioSettings
+from callrt.telephony.outbound import CONNECTIONS_MAX
 from callrt.telephony.rest import CallFacts, TwilioError, TwilioRest
 
 AC = "AC" + "1" * 32
@@ -228,3 +229,40 @@ async def test_an_answer_that_trickles_is_given_up(autojump_clock: trio.testing.
         with pytest.raises(TwilioError):
             await twilio.hang_up("CA7")
     assert trio.current_time() - started < 30
+
+
+async def test_many_requests_at_once_wait_for_a_place_and_all_are_made(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """When a carrier's site fails, all calls end within a second."""
+    now, most, seen = 0, 0, []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal now, most
+        now, most = now + 1, max(most, now + 1)
+        seen.append(request.url.path)
+        await trio.sleep(0.15)
+        now -= 1
+        return httpx.Response(200, json={})
+
+    async with TwilioRest(SETTINGS, transport=httpx.MockTransport(answer), rng=random.Random(1)) as twilio:
+        async with trio.open_nursery() as nursery:
+            for number in range(400):
+                nursery.start_soon(twilio.hang_up, f"CA{number}")
+        assert (len(set(seen)), most) == (400, CONNECTIONS_MAX)
+        assert trio.current_time() < 2.5
+
+
+async def test_who_gives_up_waiting_for_a_place_leaves_none_taken(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    hanging = Script(*[4.0] * CONNECTIONS_MAX)
+    async with rest(hanging) as twilio, trio.open_nursery() as nursery:
+        for number in range(CONNECTIONS_MAX):
+            nursery.start_soon(twilio.hang_up, f"CA{number}")
+        await trio.sleep(1)
+        with trio.move_on_after(1) as scope:
+            await twilio.hang_up("CAlate")
+        assert scope.cancelled_caught
+        await twilio.hang_up("CAlater")
+    assert len(hanging.requests) == CONNECTIONS_MAX + 1

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import trio
 
-from callrt.telephony.outbound import Outbound
+from callrt.telephony.outbound import LIMITS, Outbound
 
 ATTEMPTS_MAX = 3
 FIRST_DELAY_SECONDS = 0.5
@@ -41,6 +41,7 @@ class TranscriptPost(Outbound):
             transport=transport,
             verify=True if ssl_context is None else ssl_context,
             timeout=ATTEMPT_TIMEOUT_SECONDS,
+            limits=LIMITS,
             follow_redirects=False,
             trust_env=False,
         )
@@ -56,11 +57,14 @@ class TranscriptPost(Outbound):
 
     async def _once(self, address: str, body: bytes) -> None:
         try:
-            with trio.fail_after(ATTEMPT_TIMEOUT_SECONDS):
-                # The answer's body is of no interest and is not read.
-                headers = {"content-type": "application/json"}
-                async with self._client.stream("POST", address, content=body, headers=headers) as response:
-                    status = response.status_code
+            headers = {"content-type": "application/json"}
+            async with self._places:
+                with trio.fail_after(ATTEMPT_TIMEOUT_SECONDS):
+                    # The answer's body is of no interest and is not read.
+                    async with self._client.stream(
+                        "POST", address, content=body, headers=headers
+                    ) as response:
+                        status = response.status_code
         except (httpx.HTTPError, httpx.InvalidURL, trio.TooSlowError):
             raise HandoverFailed(None) from None
         if not 200 <= status < 300:

@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from callrt.policy.settings import TwilioSettings
-from callrt.telephony.outbound import Outbound
+from callrt.telephony.outbound import LIMITS, Outbound
 
 SMS_CHARS_MAX = 1600
 """Twilio's bound for one message body; longer ones are cut."""
@@ -105,7 +105,7 @@ class TwilioRest(Outbound):
             transport=transport,
             verify=True if ssl_context is None else ssl_context,
             timeout=self._retries.attempt_timeout_seconds,
-            limits=httpx.Limits(max_connections=32, max_keepalive_connections=8),
+            limits=LIMITS,
             follow_redirects=False,
             trust_env=False,
         )
@@ -174,11 +174,12 @@ class TwilioRest(Outbound):
         self, action: str, method: str, path: str, form: Mapping[str, str] | None
     ) -> Mapping[str, Any]:
         try:
-            # httpx bounds each read; this bounds the whole, so that a trickling answer cannot hold a call.
-            with trio.fail_after(self._retries.attempt_timeout_seconds):
-                async with self._client.stream(method, path, data=form) as response:
-                    body = await _read_bounded(response)
-                    status = response.status_code
+            async with self._places:
+                # httpx bounds each read; this bounds the whole, so that a trickling answer cannot hold a call.
+                with trio.fail_after(self._retries.attempt_timeout_seconds):
+                    async with self._client.stream(method, path, data=form) as response:
+                        body = await _read_bounded(response)
+                        status = response.status_code
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
             raise TwilioError(action, None, None, may_have_happened=False) from None
         except (httpx.HTTPError, trio.TooSlowError):
