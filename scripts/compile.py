@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "src"
 GROUP = "callrt.compiled_modules"
 """The library that holds them all; each module's own file only points into it."""
+DIRECT_CALLS = [] if os.name == "nt" else ["-fvisibility=hidden", "-fno-semantic-interposition", "-fno-plt"]
+"""Nobody else calls into that library or replaces a function of it: its own calls need no table, and are inlined."""
 
 
 def compile_into(package: Path, choice: dict[str, Any]) -> int:
@@ -38,6 +40,8 @@ def compile_into(package: Path, choice: dict[str, Any]) -> int:
         extensions = mypycify(
             options, opt_level="2", debug_level="0", group_name=GROUP, target_dir=f"{folder}/c"
         )
+        for extension in extensions:
+            extension.extra_compile_args += DIRECT_CALLS
         build = build_ext(Distribution({"name": "callrt", "ext_modules": extensions}))
         build.build_lib, build.build_temp = f"{folder}/lib", f"{folder}/objects"
         build.ensure_finalized()

@@ -29,6 +29,7 @@ from callrt.protocol.conduct import Verdict
 from callrt.protocol.ear import Ear
 from callrt.protocol.faults import FaultKind
 from callrt.protocol.ladder import Chance, Ladder
+from callrt.protocol.mouth_values import ITEMS_MAX
 from callrt.protocol.playback import Mouth
 from callrt.protocol.records import AgentSaid, FaultSeen
 from callrt.protocol.tracks import Tracks
@@ -288,7 +289,7 @@ class Line:
 
     def mark_partial(self, item: str) -> None:
         self.partial.setdefault(item, self.transcript.expected_text(item))
-        while len(self.partial) > 64:
+        while len(self.partial) > ITEMS_MAX:
             del self.partial[next(iter(self.partial))]
 
     def expected(self) -> dict[str, str]:

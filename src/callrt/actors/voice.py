@@ -15,7 +15,7 @@ import trio
 from callrt.policy import facts
 from callrt.protocol.carriers.events import CarrierCommand, ClearAudio, SendAudio
 from callrt.protocol.comfort import ComfortPlan
-from callrt.protocol.mouth_values import ItemCut
+from callrt.protocol.mouth_values import ITEMS_MAX, ItemCut
 from callrt.protocol.playback import Mouth
 from callrt.protocol.records import AgentSaid, LinePlayed
 from callrt.protocol.tracks import Tracks
@@ -28,9 +28,6 @@ GRACE_SECONDS = 0.05
 
 PROGRESS_SECONDS = 0.25
 """Between two looks at what has been heard, where no mark asks for one: as fresh as the journal is."""
-
-SAID_REMEMBERED = 64
-"""Items: as many as the mouth can have at once."""
 
 
 class Voice:
@@ -306,7 +303,7 @@ class Voice:
             return
         else:
             self._said[item] = text
-            while len(self._said) > SAID_REMEMBERED:
+            while len(self._said) > ITEMS_MAX:
                 del self._said[next(iter(self._said))]
         self.line.log.write(
             AgentSaid(item_id=item, text=text, heard_ms=heard_ms, interrupted=interrupted, complete=whole)

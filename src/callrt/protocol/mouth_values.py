@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from callrt.protocol.carriers.events import CarrierCommand
+
+ITEMS_MAX: Final = 64
+"""Agent's items, wherever something is remembered of each: as many as may wait to be heard. A reply is one."""
 
 
 class MouthLimits(msgspec.Struct, frozen=True, gc=False):
@@ -19,7 +22,7 @@ class MouthLimits(msgspec.Struct, frozen=True, gc=False):
     """Never more than this is in flight, whatever the estimate says, on a stream that echoes marks."""
     queue_max_ms: int = 240_000
     """Unheard audio, sent or not: four minutes are 1.9 MB."""
-    items_max: int = 64
+    items_max: int = ITEMS_MAX
     """Voices at once, and items remembered."""
     safety_ms: int = 100
     """Taken off the heard position on a barge-in: the leg behind the carrier is not instant."""

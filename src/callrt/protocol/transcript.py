@@ -15,6 +15,7 @@ from bisect import bisect_left
 
 from callrt.protocol.alignment import Sound, Word, heard_until, units_spoken, words_of
 from callrt.protocol.attention import loud_frames
+from callrt.protocol.mouth_values import ITEMS_MAX
 
 DEFAULT_MS_PER_UNIT = 26.0
 """Milliseconds of voice for half a letter: brisk speech. Too short would claim too much as heard."""
@@ -143,7 +144,7 @@ class Utterance:
 class Transcript:
     """The agent's items that are not settled, by id; bounded, the oldest forgotten first."""
 
-    def __init__(self, items_max: int = 64) -> None:
+    def __init__(self, items_max: int = ITEMS_MAX) -> None:
         self._items_max = items_max
         self._items: dict[str, Utterance] = {}
         self._settled: dict[str, None] = {}

@@ -40,8 +40,8 @@ NAME_CHARACTERS_MAX = 256
 BYTES_PER_MS = 8
 COUNT_MAX = 10**18 - 1
 """Of a chunk or a sequence number: eighteen digits, which 60 bits hold."""
-_NEXT_CHARACTERS_MAX = 2_048
-"""Far below all bounds."""
+_NEXT_CHARACTERS_MIN, _NEXT_CHARACTERS_MAX = 200, 2_048
+"""Of what is looked at as the next media message: a mark is shorter, and all bounds are far longer."""
 
 T = TypeVar("T")
 _EVENTS = ("connected", "start", "media", "dtmf", "mark", "stop")
@@ -114,7 +114,10 @@ class TwilioCodec:
     def next_audio(self, text: bytes) -> bytes | None:
         """The payload, if this is the media message after the one before it, in the form that Twilio gives it: fifty
         times a second it is. None: it is anything else, or wrong; ask :meth:`decode`, nothing has changed."""
-        if self._next_chunk is None or len(text) > _NEXT_CHARACTERS_MAX:
+        last = self._chunk
+        if last is None or self._next_chunk is None:
+            return None
+        if not _NEXT_CHARACTERS_MIN <= len(text) <= _NEXT_CHARACTERS_MAX:
             return None
         try:
             envelope = _decode_next(text)
@@ -133,7 +136,7 @@ class TwilioCodec:
             or not digits.isascii()
         ):
             return None
-        chunk = self._chunk = int(media.chunk)
+        chunk = self._chunk = last + 1
         self._next_chunk = str(chunk + 1) if chunk < COUNT_MAX else None
         self._sequence = int(sequence)
         self._audio_end_ms = int(timestamp) + len(payload) // BYTES_PER_MS

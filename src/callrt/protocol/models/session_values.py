@@ -10,6 +10,7 @@ import attrs
 from callrt.protocol.faults import FaultKind
 from callrt.protocol.models import events as ev
 from callrt.protocol.models.effects import Send
+from callrt.protocol.mouth_values import ITEMS_MAX
 
 BARELY_BYTES = 400 * 8
 """Of G.711: a reply that failed within its first word is begun again, not continued."""
@@ -44,8 +45,7 @@ class SessionLimits:
 class Arrived:
     """How many bytes of audio have come of each item that may yet be cut. Bounded, the oldest forgotten first."""
 
-    def __init__(self, items_max: int = 64) -> None:
-        """``items_max``: as many as the mouth can have at once."""
+    def __init__(self, items_max: int = ITEMS_MAX) -> None:
         self._items_max = items_max
         self._items: dict[str, int] = {}
         self._heard: tuple[str, ...] = ()
