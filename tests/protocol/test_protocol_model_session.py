@@ -14,6 +14,7 @@ from callrt.protocol.models import effects as fx
 from callrt.protocol.models import events as ev
 from callrt.protocol.models.opening import Opening
 from callrt.protocol.models.session import ModelSession, Phase, SessionLimits
+from callrt.protocol.mouth_values import ItemCut
 from callrt.protocol.turn import Turn, TurnState
 
 CONFIGURE = ev.Configure("Be kind.", "marin", "pcmu", (), True)
@@ -26,6 +27,10 @@ def session(
     if first is not None or owed:
         turn.state = TurnState.REPLY_OWED
     return ModelSession(1, Opening(CONFIGURE, replay, first, owed), turn, 0.0, SessionLimits())
+
+
+def cut(item: str, heard_ms: int, *, ended: bool, part: int = 0, before_ms: int = 0) -> ItemCut:
+    return ItemCut(item, part, heard_ms, 1000, ended, before_ms)
 
 
 def sent(effects: list[Any]) -> list[Any]:
@@ -167,7 +172,7 @@ def test_barge_in_when_all_was_generated_still_cuts() -> None:
     one.handle(ev.ReplyItemDone("r1", "i1", "message", "completed"), 1.1)
     one.handle(ev.ReplyDone("r1", "completed"), 1.1)
     assert of(fx.BargeIn, one.handle(ev.SpeechStarted("u2", 900), 2.0))
-    assert sent(one.cut("m1.i1", 0, 60, ended=True)) == [ev.TruncateItem("i1", 0, 60)]
+    assert sent(one.cut(cut("m1.i1", 60, ended=True))) == [ev.TruncateItem("i1", 0, 60)]
 
 
 def spoken_and_heard(one: ModelSession, reply: str, item: str, now: float) -> None:
@@ -182,10 +187,10 @@ def test_barge_in_just_after_the_last_word_still_tells_the_model() -> None:
     """That all has been heard is reckoned: with the interruption it may turn out that a word was not."""
     one = live()
     spoken_and_heard(one, "r1", "i1", 1.0)
-    assert sent(one.cut("m1.i1", 0, 60, ended=True)) == [ev.TruncateItem("i1", 0, 60)]
+    assert sent(one.cut(cut("m1.i1", 60, ended=True))) == [ev.TruncateItem("i1", 0, 60)]
     spoken_and_heard(one, "r2", "i2", 3.0)
-    assert one.cut("m1.i1", 0, 60, ended=True) == [], "heard long ago"
-    assert sent(one.cut("m1.i2", 0, 60, ended=True)) == [ev.TruncateItem("i2", 0, 60)]
+    assert one.cut(cut("m1.i1", 60, ended=True)) == [], "heard long ago"
+    assert sent(one.cut(cut("m1.i2", 60, ended=True))) == [ev.TruncateItem("i2", 0, 60)]
 
 
 def test_item_that_goes_on_after_a_silence_can_be_cut() -> None:
@@ -194,7 +199,7 @@ def test_item_that_goes_on_after_a_silence_can_be_cut() -> None:
     for _ in range(3):
         speak(one)
         one.played_out()
-    assert sent(one.cut("m1.i1", 0, 250, ended=False)) == [ev.TruncateItem("i1", 0, 250)]
+    assert sent(one.cut(cut("m1.i1", 250, ended=False))) == [ev.TruncateItem("i1", 0, 250)]
 
 
 def test_items_that_may_be_cut_are_counted_up_to_a_bound() -> None:
@@ -202,19 +207,44 @@ def test_items_that_may_be_cut_are_counted_up_to_a_bound() -> None:
     committed(one)
     for number in range(1000):
         speak(one, "r1", f"i{number}")
-    cut = [number for number in range(1000) if one.cut(f"m1.i{number}", 0, 60, ended=True)]
-    assert cut == list(range(1000 - len(cut), 1000))
-    assert len(cut) == 64
+    known = [number for number in range(1000) if one.cut(cut(f"m1.i{number}", 60, ended=True))]
+    assert known == list(range(1000 - len(known), 1000))
+    assert len(known) == 64
 
 
 def test_cut_is_never_beyond_the_items_own_audio_and_never_of_foreign_items() -> None:
     one = live()
     committed(one)
     speak(one)
-    assert sent(one.cut("m1.i1", 0, 99_999, ended=False)) == [ev.TruncateItem("i1", 0, 100)]
-    assert sent(one.cut("m1.i1", 0, 0, ended=True)) == [ev.DeleteItem("i1")]
-    assert one.cut("m0.i1", 0, 50, ended=True) == []
-    assert one.cut("m1.text", 0, 50, ended=True) == []
+    assert sent(one.cut(cut("m1.i1", 99_999, ended=False))) == [ev.TruncateItem("i1", 0, 100)]
+    assert sent(one.cut(cut("m1.i1", 0, ended=True))) == [ev.DeleteItem("i1")]
+    assert one.cut(cut("m0.i1", 50, ended=True)) == []
+    assert one.cut(cut("m1.text", 50, ended=True)) == []
+
+
+def test_item_of_which_one_part_was_heard_stays_in_the_conversation() -> None:
+    one = live()
+    committed(one)
+    speak(one)
+    assert sent(one.cut(cut("m1.i1", 60, ended=True))) == [ev.TruncateItem("i1", 0, 60)]
+    unheard = cut("m1.i1", 0, ended=True, part=1, before_ms=60)
+    assert sent(one.cut(unheard)) == [ev.TruncateItem("i1", 1, 0)]
+
+
+def test_item_of_which_no_part_was_heard_is_deleted_once() -> None:
+    one = live()
+    committed(one)
+    speak(one)
+    assert sent(one.cut(cut("m1.i1", 0, ended=True))) == [ev.DeleteItem("i1")]
+    assert one.cut(cut("m1.i1", 0, ended=True, part=1)) == []
+
+
+def test_reply_that_goes_on_in_writing_says_no_more_of_what_it_has_begun() -> None:
+    one = live()
+    committed(one)
+    speak(one)
+    out = one.handle(ev.ReplyText("r1", "i2", "written"), 1.2)
+    assert of(fx.SpeechComplete, out) == [fx.SpeechComplete("m1.i1", whole=False)]
 
 
 def test_reply_to_words_that_the_caller_takes_back_is_cancelled() -> None:

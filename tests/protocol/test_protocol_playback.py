@@ -8,7 +8,7 @@ import pytest
 from protocol_fake_carrier import FakeCarrier, Room, speech, twice_and_lost
 
 from callrt.protocol.carriers.events import ClearAudio, SendAudio, SendMark
-from callrt.protocol.playback import ItemCut, Mouth, MouthLimits
+from callrt.protocol.playback import ItemCut, ItemHeard, Mouth, MouthLimits
 
 
 def room(**carrier: object) -> Room:
@@ -604,6 +604,50 @@ def test_complete_and_cut_items_are_told_once_and_forgotten() -> None:
     r.mouth.flush(r.clock)
     assert [(p.item_id, p.cut) for p in r.mouth.progress(r.clock)] == [("item_2", True)]
     assert r.mouth.progress(r.clock) == r.mouth.items(r.clock) == ()
+
+
+def test_item_that_never_ends_does_not_keep_what_has_been_heard_behind_it() -> None:
+    r = room()
+    r.say(1, 10, end=False)
+    told = []
+    for item in range(2, 100):
+        r.say(item, 10)
+        r.run(400)
+        told += [p.item_id for p in r.mouth.progress(r.clock) if p.complete]
+    assert told == [f"item_{item}" for item in range(2, 100)]
+    assert [p.item_id for p in r.mouth.items(r.clock)] == ["item_1"]
+
+
+def two_parts() -> Room:
+    r = room()
+    r.mouth.push("item_1", 0, speech(1, 10))
+    r.mouth.push("item_1", 1, speech(2, 20))
+    r.mouth.end_item("item_1")
+    r.pump()
+    return r
+
+
+def test_item_of_two_parts_has_been_heard_when_both_have() -> None:
+    r = two_parts()
+    seen = []
+    for _ in range(100):
+        r.run(20)
+        seen += r.mouth.progress(r.clock)
+    assert [p.complete for p in seen] == [False] * (len(seen) - 1) + [True]
+    assert [p.heard_ms for p in seen] == sorted(p.heard_ms for p in seen)
+    assert seen[-1] == ItemHeard("item_1", 600, complete=True, cut=False)
+    assert any(200 < p.heard_ms < 600 for p in seen)
+
+
+def test_barge_in_in_the_second_part_tells_what_was_heard_of_the_first() -> None:
+    r = two_parts()
+    while r.mouth.progress(r.clock)[0].heard_ms < 400:
+        r.run(20)
+    (cut,) = r.mouth.flush(r.clock).items
+    assert (cut.content_index, cut.before_ms) == (1, 200)
+    assert 0 < cut.heard_ms <= 200
+    assert r.mouth.progress(r.clock) == (ItemHeard("item_1", 200 + cut.heard_ms, complete=False, cut=True),)
+    assert r.mouth.items(r.clock) == ()
 
 
 @pytest.mark.parametrize("index", [0, 1])

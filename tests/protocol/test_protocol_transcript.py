@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callrt.protocol.alignment import words_of
+from callrt.protocol.mouth_values import ITEMS_MAX
 from callrt.protocol.transcript import DEFAULT_MS_PER_UNIT, Transcript, Utterance
 from callrt.testing.speech import synthesize_timed
 
@@ -195,7 +196,7 @@ def test_settled_items_are_forgotten_oldest_first() -> None:
         transcript.settle(item)
     settled = [item for item in items if transcript.is_settled(item)]
     assert settled == items[-len(settled) :]
-    assert 16 <= len(settled) < 64
+    assert len(settled) == ITEMS_MAX, "whatever the mouth may still tell of is known to be settled"
 
 
 def test_the_transcript_forgets_the_oldest_first() -> None:

@@ -127,6 +127,23 @@ async def test_visit_counts_while_its_socket_closes(autojump_clock: trio.testing
         assert (visit.told, guests.port.media_connections) == (["closed"], 0)
 
 
+class Broken(FakeVisit):
+    def drop(self) -> None:
+        raise LookupError("a crash has left it inconsistent")
+
+
+async def test_visit_that_cannot_be_dropped_does_not_keep_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broken, sound = Broken(), FakeVisit()
+    async with receiving(broken, sound) as guests:
+        await guests.arrive()
+        await guests.arrive()
+    assert sound.told == ["dropped"]
+    assert guests.port.media_connections == 0
+    assert [record.message for record in caplog.records] == ["connection failed"]
+
+
 async def test_visits_are_dropped_with_their_port() -> None:
     resting, closing = FakeVisit(), FakeVisit(closing=60.0)
     async with receiving(resting, closing) as guests:

@@ -108,7 +108,11 @@ class ModelLink:
     def receive(self, message: str | bytes) -> None:
         """One message of the model's, to its end."""
         now = trio.current_time()
-        self.line.attention.sign()
+        attention = self.line.attention
+        spoken_from = attention.spoken_from
+        attention.sign()
+        if attention.spoken_from != spoken_from:
+            self.line.hold_audio()
         for event in self.codec.decode(message):
             if isinstance(event, ev.BadMessage):
                 self.line.bad("model", event.reason)
@@ -198,7 +202,7 @@ class ModelLink:
         began = trio.current_time()
         cuts = line.voice.barge_in(began)
         for cut in cuts:
-            self.perform(self.session.cut(cut.item_id, cut.content_index, cut.heard_ms, cut.ended))
+            self.perform(self.session.cut(cut))
         line.active()
         line.voice.ease()
         line.voice.owed_since = None

@@ -113,7 +113,7 @@ class Voice:
             self._write(flush.commands, now)
             self.line.observe(facts.BargeIn(max(0.0, trio.current_time() - began)))
         for cut in flush.items:
-            self._record(cut.item_id, cut.heard_ms, interrupted=True, complete=False)
+            self._record(cut.item_id, cut.before_ms + cut.heard_ms, interrupted=True, complete=False)
         self._progress(now)
         self._soon(now)
         return flush.items

@@ -62,8 +62,19 @@ class ItemProgress(msgspec.Struct, frozen=True, gc=False):
     """By a barge-in; ``heard_ms`` is final."""
 
 
+class ItemHeard(msgspec.Struct, frozen=True, gc=False):
+    """What has been heard of an item, its parts (``content_index``) together."""
+
+    item_id: str
+    heard_ms: int
+    complete: bool
+    """All of it has been heard."""
+    cut: bool
+    """By a barge-in."""
+
+
 class ItemCut(msgspec.Struct, frozen=True, gc=False):
-    """An item that the caller did not hear to its end."""
+    """A part of an item that the caller did not hear to its end."""
 
     item_id: str
     content_index: int
@@ -71,6 +82,8 @@ class ItemCut(msgspec.Struct, frozen=True, gc=False):
     """Never more than was heard: fit for truncation."""
     received_ms: int
     ended: bool
+    before_ms: int = 0
+    """Of the item's earlier parts; heard, too."""
 
 
 class Flush(msgspec.Struct, frozen=True, gc=False):

@@ -20,6 +20,7 @@ from callrt.protocol.ledger import BYTES_PER_MS, BYTES_PER_SECOND, Ledger, Mark
 from callrt.protocol.mouth_values import (
     Flush,
     ItemCut,
+    ItemHeard,
     ItemProgress,
     Lost,
     MarkOutcome,
@@ -27,7 +28,7 @@ from callrt.protocol.mouth_values import (
 )
 from callrt.protocol.voice import Voice
 
-__all__ = ["Flush", "ItemCut", "ItemProgress", "Lost", "MarkOutcome", "Mouth", "MouthLimits"]
+__all__ = ["Flush", "ItemCut", "ItemHeard", "ItemProgress", "Lost", "MarkOutcome", "Mouth", "MouthLimits"]
 
 
 class Mouth:
@@ -273,6 +274,7 @@ class Mouth:
                         heard_ms=voice.ms(position),
                         received_ms=voice.received // BYTES_PER_MS,
                         ended=voice.ended,
+                        before_ms=self._heard_before(voice),
                     )
                 )
         self._ledger.clear(now)
@@ -282,20 +284,31 @@ class Mouth:
     # -- where we are ------------------------------------------------------------------------------
 
     def items(self, now: float) -> tuple[ItemProgress, ...]:
-        """The model's items, in the order of their first audio, without those that :meth:`progress` has told to be
-        complete or cut."""
+        """The model's items by parts, in the order of their first audio, without those that :meth:`progress` has told
+        to be complete or cut."""
         heard = self._positions(now)
         return tuple(voice.progress(heard.get(voice, voice.heard)) for voice in self._recent)
 
-    def progress(self, now: float) -> tuple[ItemProgress, ...]:
-        """As ``items``. Those that are complete or cut are told this once, and forgotten."""
-        recent = self._recent
-        if not recent:
+    def progress(self, now: float) -> tuple[ItemHeard, ...]:
+        """What has been heard of each item. Those that are complete or cut are told this once, and forgotten, also
+        behind one that never ends."""
+        if not self._recent:
             return ()
-        told = self.items(now)
-        while recent and (recent[0].complete or recent[0].cut):
-            self._forget_oldest()
-        return told
+        heard = self._positions(now)
+        told: list[ItemHeard] = []
+        for parts in _by_item(self._recent):
+            heard_ms = 0
+            complete, cut, over = True, False, True
+            for part in parts:
+                heard_ms += part.ms(heard.get(part, part.heard))
+                complete = complete and part.complete
+                cut = cut or part.cut
+                over = over and (part.complete or part.cut)
+            told.append(ItemHeard(parts[0].name, heard_ms, complete, cut))
+            if over:
+                for part in parts:
+                    self._forget(part)
+        return tuple(told)
 
     def audio_end(self, now: float) -> float:
         """Clock time when all that is in the mouth now will have been heard; ``now`` if silent.
@@ -357,21 +370,31 @@ class Mouth:
         label = item_id if content_index == 0 else f"{item_id}/{content_index}"
         voice = Voice(item_id, content_index, label, line=False)
         if len(self._recent) == self.limits.items_max:
-            self._forget_oldest()
+            self._forget(self._recent[0])
         self._recent.append(voice)
         self._items[item_id, content_index] = voice
         self._voices.append(voice)
         return voice
 
-    def _forget_oldest(self) -> None:
+    def _heard_before(self, voice: Voice) -> int:
+        """Milliseconds of the item's parts before this one."""
+        heard_ms = 0
+        for part in self._recent:
+            if part is voice:
+                break
+            if part.name == voice.name and part.content_index < voice.content_index:
+                heard_ms += part.ms(part.heard)
+        return heard_ms
+
+    def _forget(self, voice: Voice) -> None:
         """Of what is complete or cut no more audio is taken, also when it is known no longer."""
-        oldest = self._recent.pop(0)
-        key = (oldest.name, oldest.content_index)
-        if self._items.get(key) is not oldest:
+        self._recent.remove(voice)
+        key = (voice.name, voice.content_index)
+        if self._items.get(key) is not voice:
             return  # of an earlier session, whose ids may come again
         del self._items[key]
-        if oldest.complete or oldest.cut:
-            self._bury(oldest.name)
+        if voice.complete or voice.cut:
+            self._bury(voice.name)
 
     def _bury(self, item_id: str) -> None:
         self._dead[item_id] = None
@@ -393,3 +416,17 @@ class Mouth:
             presume_after=limits.presume_ms / 1000,
             echoes=echoes,
         )
+
+
+def _by_item(voices: list[Voice]) -> list[list[Voice]]:
+    """The parts of each item together. An id whose parts begin anew is a later session's, and another item."""
+    found: list[list[Voice]] = []
+    latest: dict[str, list[Voice]] = {}
+    for voice in voices:
+        parts = latest.get(voice.name)
+        if parts is not None and parts[-1].content_index < voice.content_index:
+            parts.append(voice)
+        else:
+            latest[voice.name] = parts = [voice]
+            found.append(parts)
+    return found

@@ -29,9 +29,6 @@ PACE_UNITS_MIN = 40
 PACES_REMEMBERED = 8
 """Utterances."""
 
-SETTLED_REMEMBERED = 32
-"""Items of which nothing is wanted any more: what comes late belongs to one of the last few."""
-
 WORDS_AHEAD_DOUBT_MS = 1000
 """Words may also lag behind their audio; the bound from below is believed no further than this."""
 
@@ -202,7 +199,7 @@ class Transcript:
         self._items.pop(item_id, None)
         self._settled.pop(item_id, None)
         self._settled[item_id] = None
-        if len(self._settled) > SETTLED_REMEMBERED:
+        if len(self._settled) > ITEMS_MAX:
             del self._settled[next(iter(self._settled))]
 
     def is_settled(self, item_id: str) -> bool:

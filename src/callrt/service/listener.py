@@ -163,8 +163,11 @@ class Port:
     def _drop_resting(self) -> None:
         resting, self._resting = self._resting, {}
         for visit in resting:
-            visit.drop()
             self.media_connections -= 1
+            try:
+                visit.drop()
+            except Exception:  # the others are to be dropped all the same
+                log.exception("connection failed")
 
     # -- one connection -------------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from callrt.protocol.models.session_values import (
     SessionLimits,
 )
 from callrt.protocol.models.tool_calls import ToolCalls
+from callrt.protocol.mouth_values import ItemCut
 from callrt.protocol.turn import Turn, TurnInput, TurnState
 
 __all__ = ["Effects", "ModelSession", "Phase", "SessionLimits"]
@@ -204,21 +205,21 @@ class ModelSession:
         self._owe(now)
         return [fx.Useful(), fx.TurnTaken(self.name(event.item_id))]
 
-    def cut(self, item: str, content_index: int, heard_ms: int, ended: bool) -> Effects:
+    def cut(self, cut: ItemCut) -> Effects:
         """The caller heard only so much of this item: tell the model. Items that have no audio in this session
         (replayed ones, another session's) cannot be truncated, and are left alone."""
         prefix = self._prefix
-        if self.phase is not Phase.LIVE or not item.startswith(prefix):
+        if self.phase is not Phase.LIVE or not cut.item_id.startswith(prefix):
             return []
-        raw = item[len(prefix) :]
+        raw = cut.item_id[len(prefix) :]
         received = self._arrived.of(raw)
         if received is None:
             return []
-        if heard_ms <= 0 and ended:
+        if cut.before_ms + cut.heard_ms <= 0 and cut.ended:
+            self._arrived.forget(raw)
             return [self._requests.send(ev.DeleteItem(raw))]
-        return [
-            self._requests.send(ev.TruncateItem(raw, content_index, max(0, min(heard_ms, received // 8))))
-        ]
+        heard_ms = max(0, min(cut.heard_ms, received // 8))
+        return [self._requests.send(ev.TruncateItem(raw, cut.content_index, heard_ms))]
 
     def digit(self, digit: str, now: float) -> Effects:
         """The caller pressed a key; the model is asked to react when no further key follows."""
@@ -281,6 +282,7 @@ class ModelSession:
             return []
         self._mute(reply)
         return [
+            *self._end_items(reply, whole=False),
             fx.Noticed(FaultKind.REPLY_FAILED, "text_reply"),
             self._requests.send(ev.CancelReply(event.reply_id)),
             # Nobody heard it: as long as it stands in the conversation the model believes that it was said.
@@ -306,7 +308,7 @@ class ModelSession:
         whole = event.status == "completed"
         out: Effects = []
         if reply is not None and not dead:
-            out += [fx.SpeechComplete(self.name(i), whole) for i, done in reply.items.items() if not done]
+            out += self._end_items(reply, whole=whole)
         out.append(fx.ReplyOver())
         spoke = reply is not None and reply.spoke
         if event.status == "failed":
@@ -333,6 +335,10 @@ class ModelSession:
             self._failures.forgive()
         self._end_reply(spoke)
         return out + self._ask_if_wanted(now)
+
+    def _end_items(self, reply: Reply, *, whole: bool) -> Effects:
+        """No more comes of what it has begun to say."""
+        return [fx.SpeechComplete(self.name(i), whole) for i, done in reply.items.items() if not done]
 
     def _end_reply(self, spoke: bool) -> None:
         if self._pending_tools:

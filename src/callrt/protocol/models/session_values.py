@@ -61,6 +61,9 @@ class Arrived:
         """None: nothing, or it is long over."""
         return self._items.get(item_id)
 
+    def forget(self, item_id: str) -> None:
+        self._items.pop(item_id, None)
+
     def heard(self, going_on: Collection[str]) -> None:
         """All has been heard, as far as can be reckoned; of those that are ``going_on`` more will come."""
         for item_id in self._heard:
