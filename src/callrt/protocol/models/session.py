@@ -282,7 +282,7 @@ class ModelSession:
             return []
         self._mute(reply)
         return [
-            *self._end_items(reply, whole=False),
+            *(fx.SpeechComplete(self.name(item), whole=False) for item in reply.unfinished()),
             fx.Noticed(FaultKind.REPLY_FAILED, "text_reply"),
             self._requests.send(ev.CancelReply(event.reply_id)),
             # Nobody heard it: as long as it stands in the conversation the model believes that it was said.
@@ -308,7 +308,7 @@ class ModelSession:
         whole = event.status == "completed"
         out: Effects = []
         if reply is not None and not dead:
-            out += self._end_items(reply, whole=whole)
+            out += [fx.SpeechComplete(self.name(item), whole) for item in reply.unfinished()]
         out.append(fx.ReplyOver())
         spoke = reply is not None and reply.spoke
         if event.status == "failed":
@@ -335,10 +335,6 @@ class ModelSession:
             self._failures.forgive()
         self._end_reply(spoke)
         return out + self._ask_if_wanted(now)
-
-    def _end_items(self, reply: Reply, *, whole: bool) -> Effects:
-        """No more comes of what it has begun to say."""
-        return [fx.SpeechComplete(self.name(i), whole) for i, done in reply.items.items() if not done]
 
     def _end_reply(self, spoke: bool) -> None:
         if self._pending_tools:

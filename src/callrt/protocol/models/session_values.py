@@ -82,6 +82,9 @@ class Reply:
         self.muted = False
         self.spoke = False
 
+    def unfinished(self) -> list[str]:
+        return [item for item, done in self.items.items() if not done]
+
     def barely_spoke(self, arrived: Arrived) -> bool:
         """Failed within its first word."""
         return 0 < sum(arrived.of(item) or 0 for item in self.items) < BARELY_BYTES
