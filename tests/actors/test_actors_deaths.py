@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import trio
-from actors_scenes import AGENT, ANSWER, GREETING, HOURS, play, saying, script, voice
+from actors_scenes import AGENT, ANSWER, GREETING, HOURS, HUMAN, play, saying, script, voice
 
 import callrt.actors.call as call_module
+import callrt.actors.model as model_module
 from callrt.actors.log import CallLog
 from callrt.journal.errors import StoreFailed
 from callrt.policy import facts
 from callrt.policy.limits import CARRIER_STALLED_AFTER
+from callrt.policy.settings import Resilience
 from callrt.protocol.records import AgentSaid
 from callrt.testing.carrier import Drop, Habits, PhoneCall
 from callrt.testing.model_brain import words_of
@@ -163,6 +165,38 @@ async def test_actor_that_crashes_for_ever_ends_in_an_apology(
     assert scene.call.end_reason == "app_hung_up"
     assert len(scene.line_starts("sorry_goodbye")) == 1
     assert scene.world.of(facts.ActorEscalated)
+
+
+def crashing_before_it_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every session of the model's meets a bug of ours as soon as its socket is there."""
+
+    def begin(line: Any) -> Any:
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr(model_module, "begin_session", begin)
+
+
+async def test_model_actor_that_crashes_for_ever_climbs_the_ladder_to_the_human(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    crashing_before_it_opens(monkeypatch)
+    scene = await play(agent=HUMAN, strict=False)
+    assert scene.model.connections == 3, "one reconnect at once, one retry, then the human"
+    assert [r.actor for r in scene.state.restarts] == ["model", "model"]
+    assert scene.state.outcome == "transferred"
+
+
+async def test_model_actor_that_crashes_for_ever_is_tried_for_its_seconds_and_not_longer(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    crashing_before_it_opens(monkeypatch)
+    scene = await play(
+        resilience=Resilience(model_give_up_seconds=10), caller=saying(HOURS, silence=60.0), strict=False
+    )
+    assert {r.actor for r in scene.state.restarts} == {"model"}
+    assert 4 <= scene.model.connections <= 10
+    assert scene.state.outcome == "model_unavailable"
+    assert len(scene.line_starts("sorry_goodbye")) == 1
 
 
 # -- the journal fails --------------------------------------------------------------------------------------------

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 from actors_scenes import AGENT, ANSWER, GREETING, HOURS, HUMAN, Scene, ask, play, saying
 
 from callrt.policy import facts
-from callrt.policy.settings import Resilience
+from callrt.policy.settings import AgentSettings, Resilience
 from callrt.protocol.faults import ACCOUNT_CODES
+from callrt.testing import world_process
 from callrt.testing.model_core import ModelOptions
 from callrt.testing.model_faults import Fault, Trigger
 from callrt.testing.world import MODEL
@@ -123,6 +125,23 @@ async def test_bad_key_found_after_the_upgrade_is_permanent(autojump_clock: Any)
     )
     assert scene.model.connections == 1
     assert scene.state.outcome == "model_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("agent", "outcome"), [(AGENT, "model_unavailable"), (HUMAN, "transferred")], ids=["alone", "human"]
+)
+async def test_key_that_no_header_can_carry_is_permanent_and_known_to_all_calls(
+    agent: AgentSettings, outcome: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    model = attrs.evolve(MODEL, api_key="sk-t\N{EURO SIGN}st")
+    monkeypatch.setattr(world_process, "MODEL", model)
+    scene = await play(agent=agent, caller=saying(HOURS, silence=60.0))
+    assert scene.model.connections == 0
+    assert [(f.fault, f.detail) for f in scene.state.faults] == [("model_account", "unusable_key")]
+    assert not scene.state.restarts
+    assert scene.state.outcome == outcome
+    assert scene.seconds < 15, "the caller is not kept waiting for a retry"
+    assert scene.world.process.gate.refuses(model.url, model.api_key, 20.0)
 
 
 @pytest.mark.parametrize("code", ["rate_limit_exceeded", "inference_rate_limit_exceeded"])

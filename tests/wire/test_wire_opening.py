@@ -142,6 +142,14 @@ async def test_no_network_is_a_failed_connection():
     assert caught.value.reason == "network"
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 70], ids=["empty part", "long part"])
+async def test_a_name_that_no_host_can_have_is_a_failed_connection(host):
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(ConnectFailed) as caught:
+            await connect(nursery, f"ws://{host}:8765/")
+    assert caught.value.reason == "network"
+
+
 # -- the server ----------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from callrt.actors.link import ModelLink
 from callrt.actors.loss import lose_model, settle_line
 from callrt.actors.opening import LEAD_IN, begin_session
 from callrt.protocol import faults
-from callrt.protocol.faults import FaultKind
+from callrt.protocol.faults import FaultKind, UnusableKey
 from callrt.protocol.models import effects as fx
 from callrt.protocol.models.session import ModelSession, SessionLimits
 from callrt.protocol.models.transcoding import codec_for
@@ -180,6 +180,8 @@ class _Session:
                     await self._converse(transport)
         except (_Retired, _NotNow):
             raise
+        except UnusableKey:
+            raise lose(FaultKind.MODEL_ACCOUNT, "unusable_key", opened=False) from None
         except UpgradeRefused as error:
             kind = faults.of_upgrade(error.status)
             raise lose(kind, str(error.status), opened=False, retry_after=error.retry_after) from None
@@ -205,8 +207,11 @@ class _Session:
             raise
         except Exception as error:
             self._note_heard()
-            lose(FaultKind.ACTOR_CRASHED, type(error).__name__, opened=self._opened)
-            raise
+            lost = lose(FaultKind.ACTOR_CRASHED, type(error).__name__, opened=self._opened)
+            try:
+                raise lost if isinstance(lost, GiveUp) else error
+            finally:
+                del lost  # whose traceback knows this frame
 
     @property
     def _opened(self) -> bool:

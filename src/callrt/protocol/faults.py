@@ -71,6 +71,10 @@ HARMLESS_CODES = frozenset(
 """Routine races between us and the server: counted, otherwise nothing."""
 
 
+class UnusableKey(ValueError):
+    """An API key that no header can carry: permanent, and known before anybody is asked."""
+
+
 def of_close(code: int | None, reason: str = "") -> FaultKind:
     """A close of the model's socket. ``None`` is a connection that ended without a close."""
     if code in (3000, 4000):

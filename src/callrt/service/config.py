@@ -27,6 +27,8 @@ PROVIDERS = ("openai-realtime",)
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 _PHONE = r"\+[1-9][0-9]{6,14}"
+_KEY = r"\s*[!-~]+\s*"
+"""What a header can carry."""
 _LANGUAGE = r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*"
 _TOOL = r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*"
 _ROUTE = r"default|\+?[0-9]{3,15}|[^\s:]+:[^\s]+"
@@ -149,7 +151,12 @@ def _model(table: Table, name: str) -> ModelSettings:
         name=name,
         provider=table.one_of("provider", provider, PROVIDERS, "provider"),
         url=_address(table, "url", "wss://api.openai.com/v1/realtime", ("ws", "wss"), query=True),
-        api_key=table.text("api_key", "${OPENAI_API_KEY}"),
+        api_key=table.matching(
+            "api_key",
+            table.text("api_key", "${OPENAI_API_KEY}"),
+            _KEY,
+            "is no key; copy it again, ASCII without spaces",
+        ),
         model=table.text("model", "gpt-realtime-2.1"),
         voice=table.text("voice", "marin"),
         audio=_audio(table),
@@ -264,9 +271,17 @@ def _address(table: Table, key: str, default: str, schemes: tuple[str, ...], *, 
     if (
         parts.scheme not in schemes
         or not parts.hostname
+        or not parts.path.isascii()
         or any(c.isspace() or not c.isprintable() for c in url)
     ):
         raise table.error(key, remedy)
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        raise table.error(
+            key,
+            "no host can have that name; write one whose parts, between the dots, have 1 to 63 characters",
+        ) from None
     if "@" in parts.netloc:
         raise table.error(key, "must not hold a user name or a password; write the address alone")
     if parts.fragment or (parts.query and not query):

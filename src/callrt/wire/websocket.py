@@ -261,7 +261,7 @@ async def _open(
 async def _dial(host: str, port: int, context: ssl.SSLContext | None, *, direct: bool) -> trio.abc.Stream:
     try:
         plain = await trio.open_tcp_stream(host, port)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: what cannot be a host's name is not even looked up
         raise ConnectFailed("network") from error
     if context is None:
         return plain

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
+from callrt.protocol.faults import UnusableKey
 from callrt.protocol.models import openai_messages as wire
 from callrt.protocol.models.events import (
     AddMessage,
@@ -297,10 +298,10 @@ def request_url(settings_url: str, model: str) -> str:
 
 
 def request_headers(api_key: str) -> list[tuple[bytes, bytes]]:
-    """Of the upgrade. Never the beta header: the provider ends such sessions. ValueError: no key at all."""
+    """Of the upgrade. Never the beta header: the provider ends such sessions. Raises ``UnusableKey``."""
     key = api_key.strip()
     if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError("the API key is empty or has characters that a header cannot carry")
+        raise UnusableKey("the API key is empty or has characters that a header cannot carry")
     return [(b"authorization", b"Bearer " + key.encode("ascii"))]
 
 
