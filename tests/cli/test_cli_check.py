@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,7 @@ WARNINGS = [
     ("[agents", "[carriers.twilio]\naccount_sid = 'AC1'\n[agents", "account_sid"),
     ("[agents", "[carriers.twilio]\nauth_token = 'short'\n[agents", "auth_token"),
     ("[agents", "[models.main]\napi_key = 'wrong'\n[agents", "api_key"),
+    ("[agents", "[resilience]\ncomfort_text = 'Just a second.'\n[agents", "comfort_text"),
     ("[agents", "[routes]\n'+15550100002' = 'front-desk'\n[agents", "[routes] default"),
 ]
 
@@ -128,6 +130,31 @@ def test_what_is_probably_not_meant_is_a_warning(
     assert len(warnings) == 1
     assert named in warnings[0]
     assert lines[-1].startswith("ok: ")
+
+
+@pytest.mark.parametrize(
+    ("language", "words", "recording"),
+    [
+        ("de", "One moment please.", None),
+        ("de-AT", "Einen Moment bitte.", None),
+        ("en", "Just a second.", "one_moment.wav"),
+        ("de", "Sekunde.", "de/one_moment.wav"),
+    ],
+)
+def test_comfort_text_that_a_recording_says_or_that_nobody_chose_is_no_finding(
+    language: str, words: str, recording: str | None, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f"{GOOD}language = '{language}'\n[resilience]\ncomfort_text = '{words}'\n"
+    if recording is not None:
+        path = folder / "lines" / recording
+        path.parent.mkdir(parents=True)
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(8000)
+            file.writeframes(b"\x00\x10" * 800)
+        text += "[comfort]\nfolder = 'lines'\n"
+    assert check(capsys, text) == (0, ["ok: callrt.toml: 1 agent, 1 model, 1 tool"])
 
 
 def test_credentials_of_emulators_have_no_shape(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,8 +55,8 @@ def command(folder: Path, *arguments: str) -> list[str]:
 
 
 class Served:
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        (folder / "callrt.toml").write_text(CONFIG)
+    def __init__(self, folder: Path, *arguments: str, more: str = "") -> None:
+        (folder / "callrt.toml").write_text(CONFIG + more)
         self.log = folder / "log.txt"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command(folder, *arguments), stdout=subprocess.PIPE, stderr=log)
@@ -127,6 +127,16 @@ def test_draining_declines_new_calls_and_the_second_signal_ends_at_once(served: 
     served.signal(signal.SIGTERM)
     assert served.end() == 1
     assert time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_comfort_text_that_nobody_will_hear_is_logged_once(workers: str, tmp_path: Path) -> None:
+    up = Served(tmp_path, "--workers", workers, more="[resilience]\ncomfort_text = 'Just a second.'\n")
+    up.signal(signal.SIGTERM)
+    assert up.end() == 0
+    assert up.process.stdout is not None
+    up.process.stdout.close()
+    assert up.log.read_text().count("[resilience] comfort_text: callers hear") == 1
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

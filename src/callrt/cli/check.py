@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from callrt.errors import ConfigError
 from callrt.policy.settings import Settings
 from callrt.service.config import load_settings
-from callrt.service.loading import check_comfort, check_tools, languages
+from callrt.service.loading import check_comfort, check_tools, languages, unheard_comfort
 from callrt.service.probe import probe_journal
 
 EPILOG = """\
@@ -97,6 +97,8 @@ def find_warnings(settings: Settings) -> Iterator[str]:
         yield "[carriers.twilio] verify_signatures: anybody may place calls; write true"
     if "default" not in settings.routes:
         yield "[routes] default: is missing; calls to other numbers hear an apology"
+    if (unheard := unheard_comfort(settings)) is not None:
+        yield unheard
 
 
 def _credentials(settings: Settings) -> Iterator[str]:

@@ -17,13 +17,15 @@ from callrt.errors import ConfigError
 from callrt.policy.settings import ServerSettings
 from callrt.service.config import default_public_url, load_settings
 from callrt.service.garbage import collect_rarely
-from callrt.service.loading import check_comfort, check_tools, languages
+from callrt.service.loading import check_comfort, check_tools, languages, unheard_comfort
 from callrt.service.log import configure_logging, secrets_of
 from callrt.service.probe import probe_journal
 from callrt.service.running import run_service
 from callrt.service.sockets import inherited_sockets
 from callrt.service.wiring import make_desk
 from callrt.service.workers.fleet import run_workers
+
+log = logging.getLogger("callrt.service")
 
 WORKERS_MAX = 128
 """More than the cores of any machine that a journal on one disk can serve."""
@@ -88,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
             check_comfort(settings, language)
     except ConfigError as error:
         raise ConfigError(f"{args.config}: {error}") from None
+    if (unheard := unheard_comfort(settings)) is not None:
+        log.warning(f"{args.config}: {unheard}")
     how: dict[str, Any] = {
         "announce": _announce,
         "end_process": _end_process,

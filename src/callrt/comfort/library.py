@@ -2,8 +2,8 @@
 
 The bundled files were made from :mod:`callrt.comfort.lines`. An operator's recording replaces a line:
 ``<folder>/<language>/<line>.wav`` or, for every language, ``<folder>/<line>.wav``. A changed
-``comfort_text`` without a recording changes the transcript's wording and nothing else: the bundled
-recording still plays, because making a new one would need a synthesiser in the middle of a failure.
+``comfort_text`` changes nothing without a recording that says it: the bundled one still plays, because making
+another would need a synthesiser.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ComfortLibrary(Mapping[str, bytes]):
         lines: dict[str, bytes] = {}
         replaced: list[str] = []
         for line in LINE_NAMES:
-            recording = _recording(folder, language, line)
+            recording = find_recording(folder, language, line)
             if recording is None:
                 lines[line] = bundled(chosen, line)
             else:
@@ -56,7 +56,7 @@ class ComfortLibrary(Mapping[str, bytes]):
         return cls(language=chosen, lines=lines, replaced=tuple(replaced))
 
     def text(self, line: str) -> str:
-        """The words of the bundled line, for the transcript."""
+        """The words of the bundled line."""
         return LINES[self.language][line]
 
     def duration_ms(self, line: str) -> int:
@@ -87,7 +87,8 @@ def encode_recording(path: Path) -> bytes:
     return pcm.to_mulaw(pcm.to_int16(clip))
 
 
-def _recording(folder: Path | None, language: str, line: str) -> Path | None:
+def find_recording(folder: Path | None, language: str, line: str) -> Path | None:
+    """The operator's own, if there is one."""
     if folder is None:
         return None
     tags = dict.fromkeys((language, language.replace("_", "-").split("-")[0].lower()))
