@@ -262,13 +262,84 @@ async def test_connections_over_the_bound_are_turned_away_and_counted_by_kind(
             await served.socket()
         assert caught.value.status == 503
         idle = [served.dial(), served.dial()]
-        await trio.sleep(1)
-        assert (await Client(served.dial()).answer()).status == 503
+        for stream in idle:
+            assert (await Client(stream).request("GET", "/")).status == 200
+        assert (await Client(served.dial()).request("GET", "/")).status == 503
         assert served.facts == [ConnectionRefused("public")] * 2
         for stream in idle:
             await stream.aclose()
         await trio.sleep(1)
         assert (await Client(served.dial()).request("GET", "/")).status == 200
+
+
+async def test_crowd_that_says_nothing_keeps_nobody_out(autojump_clock: trio.testing.MockClock) -> None:
+    limits = PortLimits(unknown_connections_max=3, http_connections_max=1, media_connections_max=1)
+    async with serving(limits=limits) as served:
+        for _ in range(8):
+            served.dial()
+            await trio.testing.wait_all_tasks_blocked()
+        socket = await served.socket()
+        socket.send_nowait(start())
+        assert (await Client(served.dial()).request("GET", "/")).status == 200
+        await trio.testing.wait_all_tasks_blocked()
+        assert trio.current_time() == 0
+        assert served.desk.living == 1
+        assert served.facts == [ConnectionRefused("public")] * 6  # five for each other, one for the socket
+
+
+async def test_of_those_who_do_not_say_what_they_are_the_oldest_has_to_go(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with serving(limits=PortLimits(unknown_connections_max=2)) as served:
+        first = served.dial()
+        await trio.testing.wait_all_tasks_blocked()
+        second = served.dial()
+        await trio.testing.wait_all_tasks_blocked()
+        await first.send_all(b"GET / HTTP/1.1\r\n")  # a word now and then keeps no place
+        await second.send_all(b"GET /second HTTP/1.1\r\n")
+        third = served.dial()
+        assert b" 503 " in await raw_answer(first)
+        await second.send_all(b"host: h\r\nconnection: close\r\n\r\n")
+        assert b"/second" in await raw_answer(second)
+        assert (await Client(third).request("GET", "/third")).text == "/third"
+        assert served.facts == [ConnectionRefused("public")]
+
+
+async def test_crowd_that_says_nothing_is_bounded_without_a_media_handler(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def answer(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200)
+
+    facts = Facts()
+    limits = PortLimits(unknown_connections_max=3, http_connections_max=1)
+    port = Port("admin", answer, observe=facts.observe, limits=limits)
+    async with trio.open_nursery() as nursery:
+        before = trio.lowlevel.current_statistics().tasks_living
+        for _ in range(20):
+            nursery.start_soon(port.handle, trio.testing.memory_stream_pair()[1])
+        await trio.testing.wait_all_tasks_blocked()
+        assert port.unknown_connections == trio.lowlevel.current_statistics().tasks_living - before == 3
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(port.handle, theirs)
+        assert (await Client(ours).request("GET", "/")).status == 200
+        assert facts == [ConnectionRefused("admin")] * 18
+        nursery.cancel_scope.cancel()
+    assert (port.unknown_connections, port.http_connections) == (0, 0)
+
+
+async def test_head_that_comes_byte_by_byte_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    async with serving() as served:
+        stream = served.dial()
+
+        async def dribble() -> None:
+            for _ in range(19):
+                await stream.send_all(b"G")
+                await trio.sleep(0.5)
+
+        served.nursery.start_soon(dribble)
+        assert b" 408 " in await raw_answer(stream)
+        assert 10 <= trio.current_time() < 12
 
 
 HEAD_PIECES = [b"GET /twilio/media/", b"x HTTP/1.1", b"\r\n", b"upgrade: websocket", b"\x00"]
@@ -286,7 +357,8 @@ def test_any_head_leaves_nothing_behind(pieces: list[bytes]) -> None:
                     break
             await stream.aclose()
             await trio.sleep(60)
-            assert (served.port.http_connections, served.port.media_connections) == (0, 0)
+            port = served.port
+            assert (port.unknown_connections, port.http_connections, port.media_connections) == (0, 0, 0)
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 

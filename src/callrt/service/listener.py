@@ -1,7 +1,8 @@
-"""The public port: looks at the head of a connection's first request and gives it to HTTP or to media.
+"""A port: looks at the head of a connection's first request and gives it to HTTP or to media.
 
-Connections are bounded by kind, so that a crowd of idle webhooks cannot keep a call's media out. Whatever
-happens to one connection stays with it: nothing but a cancellation comes out of a handler.
+Connections are bounded by kind, so that a crowd of idle webhooks cannot keep a call's media out, and a crowd
+that says nothing keeps nobody out. Whatever happens to one connection stays with it: nothing but a
+cancellation comes out of a handler.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ _UPGRADE = re.compile(rb"^upgrade[ \t]*:[^\r\n]*\bwebsocket\b", re.IGNORECASE | 
 
 @attrs.frozen
 class PortLimits:
+    unknown_connections_max: int = 512
+    """Whose first head is not there yet. Who means it sends it at once: one more, and the oldest has to go."""
     http_connections_max: int = 512
     media_connections_max: int = 2000
     """Above what one process can carry; admission of calls is the desk's."""
@@ -80,6 +83,8 @@ class Port:
         self._close = not keep_alive
         self._handlers: trio.Nursery | None = None
         self._resting: dict[Visit, None] = {}
+        self._unknown: dict[trio.CancelScope, None] = {}
+        """Connections whose first head is awaited, the oldest first."""
         self.http_connections = 0
         self.media_connections = 0
 
@@ -171,24 +176,25 @@ class Port:
 
     # -- one connection -------------------------------------------------------------------------------------
 
+    @property
+    def unknown_connections(self) -> int:
+        return len(self._unknown)
+
     async def _serve(self, stream: trio.abc.Stream) -> Visit | None:
+        head = await self._sniff(stream)
+        if head is None:
+            return None
+        if self._media is not None and self._is_media(head):
+            return await self._serve_media(self._media, stream, head)
         if self.http_connections >= self._limits.http_connections_max:
             await self._turn_away(stream)
             return None
         self.http_connections += 1
         try:
-            head = b""
-            if self._media is not None:
-                sniffed = await self._sniff(stream)
-                if sniffed is None:
-                    return None
-                head = sniffed
-            if self._media is None or not self._is_media(head):
-                await serve_http(stream, self._answer_http, limits=self._http_limits, initial=head)
-                return None
+            await serve_http(stream, self._answer_http, limits=self._http_limits, initial=head)
         finally:
             self.http_connections -= 1
-        return await self._serve_media(self._media, stream, head)
+        return None
 
     async def _serve_media(self, media: MediaHandler, stream: trio.abc.Stream, head: bytes) -> Visit | None:
         """The connection counts until the visit is over."""
@@ -206,6 +212,20 @@ class Port:
 
     async def _sniff(self, stream: trio.abc.Stream) -> bytes | None:
         """The first head and what came with it, or as much as HTTP needs to refuse it; None: it is over."""
+        if len(self._unknown) >= self._limits.unknown_connections_max:
+            oldest = next(iter(self._unknown))
+            del self._unknown[oldest]
+            oldest.cancel()
+        with trio.CancelScope() as crowded_out:
+            self._unknown[crowded_out] = None
+            try:
+                return await self._read_head(stream)
+            finally:
+                self._unknown.pop(crowded_out, None)
+        await self._turn_away(stream)
+        return None
+
+    async def _read_head(self, stream: trio.abc.Stream) -> bytes | None:
         head = bytearray()
         with trio.move_on_after(self._http_limits.head_timeout_seconds) as scope:
             while len(head) <= self._http_limits.head_bytes_max and not _END_OF_HEAD.search(head):
