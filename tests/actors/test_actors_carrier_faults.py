@@ -328,6 +328,27 @@ async def test_bad_carrier_message_is_counted_reported_once_and_harmless(
     assert scene.twice() == scene.unheard() == 0
 
 
+async def test_bad_input_before_a_start_is_counted_and_reported_once_per_call(autojump_clock: Any) -> None:
+    stranger = "CA" + "9" * 32
+
+    async def begin_badly(world: World, call: PhoneCall) -> None:
+        while call.stream is None:
+            await trio.sleep(0.05)
+        for call_sid in (call.call_sid, stranger):
+            for reason in ("not_json", "binary", "foreign_call"):
+                world.process.desk.bad_input(call_sid, reason)
+
+    scene = await play(during=begin_badly)
+    whole_conversation(scene)
+    assert scene.world.bad_input() == {"not_json": 2, "binary": 2, "foreign_call": 2}
+    told = [r for r in scene.world.reports if "not understood" in r[2]]
+    assert [(call_sid, "(not_json)" in sentence) for call_sid, _, sentence in told] == [
+        (scene.call.call_sid, True),
+        (stranger, True),
+    ]
+    assert [f.detail for f in scene.state.faults if f.fault == "bad_input"] == ["carrier not_json"]
+
+
 @pytest.mark.parametrize("form", ["binary", "not_json", "not_object"])
 async def test_bad_model_message_is_counted_reported_once_and_harmless(
     form: Any, autojump_clock: Any

@@ -48,6 +48,7 @@ class FakeDesk:
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
+        self.bad: list[tuple[str, str]] = []
         self.attachable: dict[tuple[str, int], None] = {(CALL, 1): None}
         self.fails: Exception | None = None
         self.hangs = False
@@ -85,6 +86,9 @@ class FakeDesk:
 
     async def stream_status(self, call_sid: str, stream_sid: str, event: str, error: str) -> None:
         await self._note("stream_status", call_sid, stream_sid, event, error)
+
+    def bad_input(self, call_sid: str, reason: str) -> None:
+        self.bad.append((call_sid, reason))
 
     def may_attach(self, call_sid: str, generation: int) -> bool:
         return (call_sid, generation) in self.attachable

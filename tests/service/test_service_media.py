@@ -165,12 +165,12 @@ async def test_stream_that_begins_wrongly_is_closed_and_counted(
         begun = trio.current_time()
         assert await closed_with(socket) == code
         assert trio.current_time() - begun < 8
-        assert BadInput("carrier", reason) in served.facts
+        assert (CALL, reason) in served.desk.bad
         assert served.desk.asked == []
         assert served.desk.may_attach(CALL, 1)
 
 
-async def test_bad_messages_before_start_are_counted_and_bounded(
+async def test_bad_messages_before_start_are_told_to_the_desk_and_bounded(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with serving() as served:
@@ -180,7 +180,7 @@ async def test_bad_messages_before_start_are_counted_and_bounded(
         socket.send_nowait(start())
         await trio.sleep(1)
         assert served.desk.asked[0][0] == "attach"
-        assert len([fact for fact in served.facts if isinstance(fact, BadInput)]) == 3
+        assert [call_sid for call_sid, _ in served.desk.bad] == [CALL] * 3
     async with serving() as served:
         socket = await served.socket()
         for _ in range(100):
@@ -198,6 +198,7 @@ async def test_of_two_sockets_with_one_token_the_second_to_start_is_closed(
         first.send_nowait(start())
         assert await closed_with(first) == 1008
         assert [what[0] for what in served.desk.asked] == ["attach"]
+        assert served.desk.bad == [(CALL, "used_token")]
         assert served.desk.living == 1
 
 

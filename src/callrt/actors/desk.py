@@ -24,7 +24,7 @@ from callrt.actors.ports import CallPlan, CallPorts, CarrierCodec
 from callrt.actors.tool_runner import ToolPort
 from callrt.comfort.sentences import sentence
 from callrt.journal.errors import JournalUnavailable, StreamRefused
-from callrt.policy import limits
+from callrt.policy import facts, limits
 from callrt.protocol.call import apply
 from callrt.protocol.call_state import CallState
 from callrt.protocol.carriers.calls import TERMINAL, IncomingCall
@@ -44,6 +44,8 @@ from callrt.wire.transport import Transport
 ANSWERED = frozenset(("completed", "answered"))
 ENDED_KEPT = 100
 """Ended calls remembered, so that the carrier's last questions need no disk: they come within seconds."""
+STRANGE_KEPT = 100
+"""Calls remembered that are not carried here, and whose bad input has been reported."""
 UNREAD_KEPT = 1_000
 """Calls remembered that the journal could not be asked about."""
 SETTLED_SECONDS = 0.1
@@ -104,6 +106,7 @@ class Desk:
         self._agent_for = agent_for
         self._calls: dict[str, Call] = {}
         self._ended: dict[str, CallState] = {}
+        self._strange: dict[str, None] = {}
         self._unread: dict[str, float] = {}
         """Calls that were asked about while the journal did not answer, and since when."""
         self._locks: dict[str, trio.Lock] = {}
@@ -314,6 +317,22 @@ class Desk:
             await transport.aclose(1008, "stream not expected")
             return None
         return Attached(call, stream)
+
+    def bad_input(self, call_sid: str, reason: str) -> None:
+        """Count what came on a call's socket before it was attached; the call's first is reported. No checkpoint."""
+        sentence = (
+            f"a media stream began with what was not understood ({reason}); the call goes on without that"
+        )
+        call = self._calls.get(call_sid)
+        if call is not None and call.live:
+            call.line.bad("carrier", reason, sentence)
+            return
+        self._ports.observe(facts.BadInput("carrier", reason))
+        if call_sid not in self._strange:
+            self._ports.report(call_sid, "warning", sentence)
+            self._strange[call_sid] = None
+            while len(self._strange) > STRANGE_KEPT:
+                del self._strange[next(iter(self._strange))]
 
     def snapshot(self) -> Sequence[Mapping[str, Any]]:
         """Live calls and their trees, without numbers and words."""

@@ -230,14 +230,13 @@ class Line:
     def report(self, level: str, sentence: str) -> None:
         self.ports.report(self.call_sid, level, sentence)
 
-    def bad(self, source: Literal["carrier", "model"], reason: str) -> None:
-        """Count bad input; the first of its kind in a call is reported."""
+    def bad(self, source: Literal["carrier", "model"], reason: str, sentence: str = "") -> None:
+        """Count bad input; the first of its source in a call is reported, in a sentence of its own or the usual one."""
         seen = self.bad_input[source] = self.bad_input.get(source, 0) + 1
         self.observe(facts.BadInput(source, reason))
         if seen <= limits.BAD_INPUT_REPORTS:
-            self.report(
-                "warning", f"the {source} sent a message that was not understood ({reason}); it was skipped"
-            )
+            usual = f"the {source} sent a message that was not understood ({reason}); it was skipped"
+            self.report("warning", sentence or usual)
             self.fault(FaultKind.BAD_INPUT, f"{source} {reason}")
 
     def fault(self, kind: FaultKind, detail: str = "") -> None:

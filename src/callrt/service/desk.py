@@ -76,6 +76,10 @@ class CallDesk(Protocol):
         """
         ...
 
+    def bad_input(self, call_sid: str, reason: str) -> None:
+        """Count bad input on a call's socket that is not attached; the call's first is reported. No checkpoint."""
+        ...
+
     def snapshot(self) -> Sequence[Mapping[str, Any]]:
         """Live calls and their trees, for operators: one JSON object each, without numbers and words."""
         ...

@@ -176,23 +176,25 @@ class MediaDoor:
 
     async def _attach(self, transport: Transport, call_sid: str, generation: int) -> Attached | None:
         codec = TwilioCodec()
-        started = await self._wait_started(transport, codec)
+        started = await self._wait_started(transport, codec, call_sid)
         if started is None:
-            self.observe(BadInput("carrier", "no_start"))
+            self.desk.bad_input(call_sid, "no_start")
             raise _Refused(_POLICY_VIOLATION, "no start")
         if started.call_id != call_sid:
-            self.observe(BadInput("carrier", "foreign_call"))
+            self.desk.bad_input(call_sid, "foreign_call")
             raise _Refused(_POLICY_VIOLATION, "not this call")
         if (started.encoding, started.sample_rate, started.channels) != ("audio/x-mulaw", 8000, 1):
-            self.observe(BadInput("carrier", "media_format"))
+            self.desk.bad_input(call_sid, "media_format")
             raise _Refused(_UNSUPPORTED, "media format")
         # Asked again: another socket with the same token may have started meanwhile.
         if not self.desk.may_attach(call_sid, generation):
-            self.observe(BadInput("carrier", "used_token"))
+            self.desk.bad_input(call_sid, "used_token")
             raise _Refused(_POLICY_VIOLATION, "used")
         return await self.desk.attach(call_sid, generation, transport, codec, started)
 
-    async def _wait_started(self, transport: Transport, codec: TwilioCodec) -> StreamStarted | None:
+    async def _wait_started(
+        self, transport: Transport, codec: TwilioCodec, call_sid: str
+    ) -> StreamStarted | None:
         with trio.move_on_after(START_TIMEOUT_SECONDS):
             for _ in range(_MESSAGES_BEFORE_START_MAX):
                 try:
@@ -203,7 +205,7 @@ class MediaDoor:
                     case StreamStarted() as started:
                         return started
                     case BadMessage(reason):
-                        self.observe(BadInput("carrier", reason))
+                        self.desk.bad_input(call_sid, reason)
                     case StreamStopped():
                         return None
                     case _:
