@@ -55,8 +55,8 @@ def command(folder: Path, *arguments: str) -> list[str]:
 
 
 class Served:
-    def __init__(self, folder: Path, *arguments: str, more: str = "") -> None:
-        (folder / "callrt.toml").write_text(CONFIG + more)
+    def __init__(self, folder: Path, *arguments: str, text: str = CONFIG) -> None:
+        (folder / "callrt.toml").write_text(text)
         self.log = folder / "log.txt"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command(folder, *arguments), stdout=subprocess.PIPE, stderr=log)
@@ -68,11 +68,11 @@ class Served:
     def get(self, port: int, path: str) -> httpx.Response:
         return httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False)
 
-    def place_call(self) -> httpx.Response:
+    def place_call(self, base: str = BASE) -> httpx.Response:
         return httpx.post(
             f"http://127.0.0.1:{self.public}/twilio/voice",
             data=VOICE,
-            headers={"X-Twilio-Signature": sign(TOKEN, f"{BASE}/twilio/voice", VOICE.items())},
+            headers={"X-Twilio-Signature": sign(TOKEN, f"{base}/twilio/voice", VOICE.items())},
             trust_env=False,
         )
 
@@ -131,7 +131,9 @@ def test_draining_declines_new_calls_and_the_second_signal_ends_at_once(served: 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_comfort_text_that_nobody_will_hear_is_logged_once(workers: str, tmp_path: Path) -> None:
-    up = Served(tmp_path, "--workers", workers, more="[resilience]\ncomfort_text = 'Just a second.'\n")
+    up = Served(
+        tmp_path, "--workers", workers, text=CONFIG + "[resilience]\ncomfort_text = 'Just a second.'\n"
+    )
     up.signal(signal.SIGTERM)
     assert up.end() == 0
     assert up.process.stdout is not None
@@ -245,8 +247,29 @@ def test_wrong_configuration_is_exit_2_in_one_sentence(
     assert named in ended.stderr
 
 
-def test_public_address_that_repeats_where_we_listen_moves_along() -> None:
-    assert listening_on(ServerSettings(), None, 9000).public_url == "http://127.0.0.1:9000"
-    assert listening_on(ServerSettings(), "0.0.0.0", None).public_url == "http://127.0.0.1:8080"
-    told = ServerSettings(public_url="https://calls.example.org")
-    assert listening_on(told, "0.0.0.0", 9000).public_url == "https://calls.example.org"
+def test_public_address_is_the_files_or_else_where_we_listen() -> None:
+    moved = listening_on(ServerSettings(), "0.0.0.0", 9000)
+    assert (moved.reached_on(9000), moved.reached_on(9001)) == (
+        "http://127.0.0.1:9000",
+        "http://127.0.0.1:9001",
+    )
+    assert listening_on(moved, "::", None).reached_on(80) == "http://[::1]:80"
+    for told in ("https://calls.example.org", "http://127.0.0.1:8080"):
+        given = listening_on(ServerSettings(public_url=told), "0.0.0.0", 9000)
+        assert given.reached_on(9000) == told
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_free_port_is_in_the_signed_addresses_and_in_the_streams(workers: str, tmp_path: Path) -> None:
+    served = Served(tmp_path, "--workers", workers, text=CONFIG.replace(f'public_url = "{BASE}"', ""))
+    try:
+        base = f"http://127.0.0.1:{served.public}"
+        answer = served.place_call(base)
+        assert answer.status_code == 200
+        assert f"ws://127.0.0.1:{served.public}/twilio/media/" in answer.text
+        assert served.place_call("http://127.0.0.1:0").status_code == 403
+    finally:
+        served.process.kill()
+        served.process.wait()
+        assert served.process.stdout is not None
+        served.process.stdout.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,7 +92,7 @@ def complaint(folder: Path, text: str, env: dict[str, str] | None = None) -> str
 def test_documented_file_loads_with_its_values(tmp_path: Path) -> None:
     settings = load_settings(write(tmp_path, DOCUMENTED), ENV)
     assert settings.folder == tmp_path
-    assert settings.server == ServerSettings()
+    assert settings.server == ServerSettings(public_url="http://127.0.0.1:8080")
     assert settings.resilience == Resilience()
     assert settings.twilio.auth_token == ENV["TWILIO_AUTH_TOKEN"]
     assert settings.models["main"].api_key == "sk-test-key"
@@ -103,7 +104,9 @@ def test_documented_file_loads_with_its_values(tmp_path: Path) -> None:
 def test_left_out_keys_have_the_documented_defaults(tmp_path: Path) -> None:
     short = load_settings(write(tmp_path, SMALLEST), ENV)
     full = load_settings(write(tmp_path, DOCUMENTED), ENV)
-    for part in ("server", "journal_url", "twilio", "models", "routes", "resilience", "comfort_folder"):
+    assert short.server.reached_on(short.server.port) == full.server.public_url
+    assert attrs.evolve(short.server, public_url=full.server.public_url) == full.server
+    for part in ("journal_url", "twilio", "models", "routes", "resilience", "comfort_folder"):
         assert getattr(short, part) == getattr(full, part)
 
 

@@ -86,7 +86,7 @@ def find_warnings(settings: Settings) -> Iterator[str]:
     """What is allowed and probably not meant. Never quotes a credential."""
     yield from _credentials(settings)
     server = settings.server
-    public = urlsplit(server.public_url)
+    public = urlsplit(server.reached_on(server.port))
     if _is_loopback(public.hostname or ""):
         yield "[server] public_url: only this machine reaches it; write the https address that the carrier reaches"
     elif public.scheme != "https":

@@ -15,7 +15,7 @@ import trio
 
 from callrt.errors import ConfigError
 from callrt.policy.settings import ServerSettings
-from callrt.service.config import default_public_url, load_settings
+from callrt.service.config import load_settings
 from callrt.service.garbage import collect_rarely
 from callrt.service.loading import check_comfort, check_tools, languages, unheard_comfort
 from callrt.service.log import configure_logging, secrets_of
@@ -105,16 +105,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def listening_on(server: ServerSettings, host: str | None, port: int | None) -> ServerSettings:
-    """The server settings with what the command line says. A public address that only repeats where we listen
-    moves along."""
-    moved = attrs.evolve(
+    """The server settings with what the command line says."""
+    return attrs.evolve(
         server,
         host=server.host if host is None else host,
         port=server.port if port is None else port,
     )
-    if server.public_url == default_public_url(server.host, server.port):
-        moved = attrs.evolve(moved, public_url=default_public_url(moved.host, moved.port))
-    return moved
 
 
 def _announce(line: str) -> None:

@@ -65,10 +65,18 @@ class TwilioSettings:
 class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 8080
-    public_url: str = "http://127.0.0.1:8080"
+    public_url: str | None = None
+    """What carriers reach. None: where we listen; see :meth:`reached_on`."""
     admin_host: str = "127.0.0.1"
     admin_port: int = 8081
     drain_seconds: float = 30
+
+    def reached_on(self, port: int) -> str:
+        """``public_url``; without one, ``port`` as somebody on the same machine reaches it."""
+        if self.public_url is not None:
+            return self.public_url
+        local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+        return f"http://{local.get(self.host, f'[{self.host}]' if ':' in self.host else self.host)}:{port}"
 
 
 @attrs.frozen

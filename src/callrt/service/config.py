@@ -21,7 +21,7 @@ from callrt.policy.settings import (
 from callrt.protocol.models.transcoding import AUDIO_FORMATS, AudioFormat
 from callrt.service.config_reader import Table
 
-__all__ = ["ConfigError", "default_public_url", "load_journal_settings", "load_settings"]
+__all__ = ["ConfigError", "load_journal_settings", "load_settings"]
 
 PROVIDERS = ("openai-realtime",)
 
@@ -99,7 +99,9 @@ def _server(table: Table) -> ServerSettings:
     default = ServerSettings()
     host = table.text("host", default.host)
     port = table.integer("port", default.port, 0, 65535)
-    public_url = _address(table, "public_url", default_public_url(host, port), ("http", "https")).rstrip("/")
+    public_url = None
+    if "public_url" in table:
+        public_url = _address(table, "public_url", "", ("http", "https")).rstrip("/")
     server = ServerSettings(
         host=host,
         port=port,
@@ -113,12 +115,6 @@ def _server(table: Table) -> ServerSettings:
             "admin_port", "is the public port; write another number, so that carriers cannot reach it"
         )
     return server
-
-
-def default_public_url(host: str, port: int) -> str:
-    """Where we listen, as somebody on the same machine reaches it."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{name}:{port}"
 
 
 def _journal_url(table: Table) -> str:

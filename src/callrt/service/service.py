@@ -137,7 +137,7 @@ class Service:
         self._colleagues = colleagues
         self._doors: dict[str, Door] = {}
         self.metrics = Metrics()
-        self.urls = Urls(settings.server.public_url)
+        self.urls = Urls(settings.server.reached_on(settings.server.port))
         self._seed = secrets.randbits(64) if seed is None else seed
         self._lease_lost: list[Callable[[str, int], None]] = []
         self._journal_dropped = 0
@@ -258,6 +258,7 @@ class Service:
     async def _open_doors(self) -> dict[str, Door]:
         server = self.settings.server
         doors = {"public": await self._door("public", self._public_port(), server.host, server.port)}
+        self.urls.public_url = server.reached_on(doors["public"].number)
         if self._colleagues is None:
             try:
                 door = await self._door("admin", self._admin_port(), server.admin_host, server.admin_port)

@@ -134,6 +134,11 @@ class Door:
             shared.close()
 
     @property
+    def number(self) -> int:
+        """The first address's port."""
+        return self._addresses[0][1]
+
+    @property
     def shown(self) -> str:
         """The first address, as a person would type it."""
         return shown(*self._addresses[0])

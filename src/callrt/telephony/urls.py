@@ -21,9 +21,10 @@ def _without_slash(url: str) -> str:
     return url.rstrip("/")
 
 
-@attrs.frozen
+@attrs.define
 class Urls:
-    """Absolute addresses of one deployment. ``public_url`` is http or https; a trailing slash is ignored."""
+    """Absolute addresses of one deployment. ``public_url`` is http or https; a trailing slash is ignored. It may be
+    set again until the first carrier asks: a port that the system chooses is known when it is open."""
 
     public_url: str = attrs.field(converter=_without_slash)
 
