@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import wave
 from pathlib import Path
 
 import pytest
 
 from callrt.cli.main import main
+from callrt.service.config import load_settings
+from callrt.service.wiring import route
 
 SID = "AC" + "0123456789abcdef" * 2
 TOKEN = "fedcba9876543210" * 2
@@ -116,7 +119,7 @@ WARNINGS = [
     ("[agents", "[carriers.twilio]\nauth_token = 'short'\n[agents", "auth_token"),
     ("[agents", "[models.main]\napi_key = 'wrong'\n[agents", "api_key"),
     ("[agents", "[resilience]\ncomfort_text = 'Just a second.'\n[agents", "comfort_text"),
-    ("[agents", "[routes]\n'+15550100002' = 'front-desk'\n[agents", "[routes] default"),
+    ("[agents", "[routes]\n'+15550100002' = 'front-desk'\n[agents", 'reach the first agent, "front-desk"'),
 ]
 
 
@@ -155,6 +158,16 @@ def test_comfort_text_that_a_recording_says_or_that_nobody_chose_is_no_finding(
             file.writeframes(b"\x00\x10" * 800)
         text += "[comfort]\nfolder = 'lines'\n"
     assert check(capsys, text) == (0, ["ok: callrt.toml: 1 agent, 1 model, 1 tool"])
+
+
+def test_call_to_a_number_without_a_route_goes_where_check_says(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "[agents.sales]\ninstructions = 'x'\n" + GOOD + "[routes]\n'+15550100002' = 'front-desk'\n"
+    _, lines = check(capsys, text)
+    settings = load_settings(Path("callrt.toml"), os.environ)
+    assert lines[0].endswith(f'calls to other numbers reach the first agent, "{route(settings, "+1")}"')
+    assert (route(settings, "+1"), route(settings, "+15550100002")) == ("sales", "front-desk")
 
 
 def test_credentials_of_emulators_have_no_shape(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

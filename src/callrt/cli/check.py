@@ -15,6 +15,7 @@ from callrt.policy.settings import Settings
 from callrt.service.config import load_settings
 from callrt.service.loading import check_comfort, check_tools, languages, unheard_comfort
 from callrt.service.probe import probe_journal
+from callrt.service.wiring import route
 
 EPILOG = """\
 examples:
@@ -96,7 +97,7 @@ def find_warnings(settings: Settings) -> Iterator[str]:
     if not settings.twilio.verify_signatures:
         yield "[carriers.twilio] verify_signatures: anybody may place calls; write true"
     if "default" not in settings.routes:
-        yield "[routes] default: is missing; calls to other numbers hear an apology"
+        yield f'[routes] default: is missing; calls to other numbers reach the first agent, "{route(settings, "")}"'
     if (unheard := unheard_comfort(settings)) is not None:
         yield unheard
 

@@ -100,7 +100,7 @@ def plans(settings: Settings) -> Mapping[str, AgentDesk]:
 
 
 def route(settings: Settings, called: str) -> str:
-    """The agent for a called number."""
+    """The agent for a called number. Nobody is turned away: without a ``default``, the first agent of the file."""
     return settings.routes.get(called) or settings.routes.get("default") or next(iter(settings.agents))
 
 
