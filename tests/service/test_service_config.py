@@ -285,6 +285,12 @@ def test_journal_alone_needs_no_credentials(tmp_path: Path) -> None:
     assert load_journal_settings(write(tmp_path, SMALLEST), {}) == (tmp_path, "sqlite:///callrt.db")
 
 
+def test_misspelt_table_is_no_other_journal(tmp_path: Path) -> None:
+    path = write(tmp_path, "[jurnal]\nurl = 'sqlite:///mine.db'\n")
+    with pytest.raises(ConfigError, match=r"\[jurnal\]: unknown key; did you mean \[journal\]\?"):
+        load_journal_settings(path, {})
+
+
 toml_values = st.one_of(
     st.integers(-(2**40), 2**40).map(str),
     st.booleans().map(lambda b: str(b).lower()),

@@ -25,6 +25,7 @@ __all__ = ["ConfigError", "load_journal_settings", "load_settings"]
 
 PROVIDERS = ("openai-realtime",)
 
+_TABLES = ("server", "journal", "carriers", "models", "agents", "routes", "resilience", "comfort")
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 _PHONE = r"\+[1-9][0-9]{6,14}"
 _KEY = r"\s*[!-~]+\s*"
@@ -41,7 +42,6 @@ def load_settings(path: Path, env: Mapping[str, str]) -> Settings:
     Raises :class:`ConfigError`: one sentence with the file, the key and what to write instead.
     """
     root = _root(path, env)
-    root.only(("server", "journal", "carriers", "models", "agents", "routes", "resilience", "comfort"))
     server = _server(root.table("server"))
     journal_url = _journal_url(root.table("journal"))
     twilio = _twilio(root.table("carriers").only(("twilio",)).table("twilio"))
@@ -91,7 +91,7 @@ def _root(path: Path, env: Mapping[str, str]) -> Table:
     except tomllib.TOMLDecodeError as error:
         # The parser's message names the place and the grammar, not the value.
         raise ConfigError(f"{path}: is not TOML: {error}") from None
-    return Table(str(path), "", values, env)
+    return Table(str(path), "", values, env).only(_TABLES)
 
 
 def _server(table: Table) -> ServerSettings:
