@@ -180,9 +180,9 @@ def test_missing_configuration_is_exit_2(tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("limit", ["0", "-1", "many"])
+@pytest.mark.parametrize("limit", ["0", "-1", "many", "9" * 25, "9" * 5000])
 def test_limit_that_is_none_is_exit_2(folder: Path, limit: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         callrt(folder, "list", f"--limit={limit}")
     assert caught.value.code == 2
-    assert "must be a number from 1 on" in capsys.readouterr().err
+    assert "must be a number from 1 to" in capsys.readouterr().err

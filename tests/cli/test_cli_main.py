@@ -54,6 +54,34 @@ def test_wrong_usage_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixtu
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["serve", "--host", "h" * 70], "--host: no host can have that name"),
+        (["serve", "--port", "9" * 5000], "--port: must be a number from 0 to 65535"),
+        (["emulate", "model", "--port", "99999"], "--port: must be a number from 0 to 65535"),
+        (["emulate", "model", "--port", "-1"], "--port: must be a number from 0 to 65535"),
+        (
+            ["emulate", "carrier", "--app", "x", "--rest-port", "99999"],
+            "--rest-port: must be a number from 0",
+        ),
+        (["sim", "--calls", "abc"], "--calls: must be a number from 1 to"),
+        (["sim", "--calls", "0"], "--calls: must be a number from 1 to"),
+        (["sim", "--workers", "9" * 20], "--workers: must be a number from 1 to"),
+        (["chaos", "--soak", "-1"], "--soak: must be a number of minutes above 0"),
+        (["chaos", "--soak", "0"], "--soak: must be a number of minutes above 0"),
+        (["chaos", "--soak", "nan"], "--soak: must be a number of minutes above 0"),
+        (["chaos", "--soak", "inf"], "--soak: must be a number of minutes above 0"),
+        (["chaos", "--soak", "ten"], "--soak: must be a number of minutes above 0"),
+    ],
+)
+def test_number_or_name_out_of_bounds_is_exit_2_and_says_what_to_write(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    assert named in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("error", "status"), [(CallrtError("it broke"), 1), (ConfigError("write x"), 2)])
 def test_errors_for_people_are_one_line_and_their_status(
     error: CallrtError, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

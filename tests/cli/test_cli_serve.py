@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from callrt.cli.serve import listening_on
+from callrt.errors import ConfigError
 from callrt.policy.settings import ServerSettings
 from callrt.telephony.signatures import sign
 
@@ -257,6 +258,12 @@ def test_public_address_is_the_files_or_else_where_we_listen() -> None:
     for told in ("https://calls.example.org", "http://127.0.0.1:8080"):
         given = listening_on(ServerSettings(public_url=told), "0.0.0.0", 9000)
         assert given.reached_on(9000) == told
+
+
+@pytest.mark.parametrize(("host", "port"), [(None, 8081), ("localhost", 8081), ("0.0.0.0", 8081)])
+def test_admin_port_is_no_public_port(host: str | None, port: int) -> None:
+    with pytest.raises(ConfigError, match=r"\[server\] admin_port: is 8081 too"):
+        listening_on(ServerSettings(), host, port)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

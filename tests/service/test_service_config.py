@@ -172,6 +172,21 @@ def test_wrong_type_says_what_to_write(wrong: str, named: str, tmp_path: Path) -
         ("[server]\npublic_url = 'https://u:p@h'", "user name"),
         ("[server]\npublic_url = 'https://h:port'", "must be an address"),
         ("[server]\npublic_url = 'https://h x'", "must be an address"),
+        ("[server]\npublic_url = 'https://a..b'", "[server] public_url: no host can have that name"),
+        ("[server]\npublic_url = 'https://h?'", "must not have a ?"),
+        ("[server]\npublic_url = 'https://h#'", "must not have a ?"),
+        ("[server]\nadmin_port = 8080\nhost = 'localhost'", "[server] admin_port: is the public port"),
+        ("[server]\nadmin_port = 8080\nhost = '0.0.0.0'", "[server] admin_port: is the public port"),
+        ("[server]\nhost = 'my host'", "[server] host: no host can have that name"),
+        (f"[server]\nhost = '{'h' * 70}'", "[server] host: no host can"),
+        ("[server]\nadmin_host = 'a..b'", "[server] admin_host: no host can"),
+        (f"[server]\ndrain_seconds = {'9' * 400}", "between 0 and 86400"),
+        (f"[server]\nport = {'9' * 5000}", "too many digits"),
+        (f"[server]\nhost = {'[' * 3000}", "nested too deeply"),
+        ("[journal]\nurl = 'sqlite:////'", 'must name a file; write url = "sqlite:///callrt.db"'),
+        ('[journal]\nurl = "sqlite:///a\\u0000b.db"', "must name a file"),
+        ("[journal]\nurl = 'sqlite:///a%00b.db'", "must name a file"),
+        ("[resilience]\ncarrier_return_seconds = 0", "between 1 and 3600"),
         ("[server]\nhost = ''", "[server] host: is empty"),
         ("[journal]\nurl = 'postgres://h/db'", "sqlite:///callrt.db"),
         ("[models.main]\nurl = 'https://api.openai.com'", '"wss://'),
@@ -202,6 +217,29 @@ def test_wrong_type_says_what_to_write(wrong: str, named: str, tmp_path: Path) -
 )
 def test_wrong_value_says_what_to_write(wrong: str, named: str, tmp_path: Path) -> None:
     assert named in complaint(tmp_path, f"{wrong}\n{SMALLEST}")
+
+
+def test_scheme_in_capitals_is_the_same_address(tmp_path: Path) -> None:
+    text = (
+        "[server]\npublic_url = 'HTTPS://Calls.example.org/X'\n[models.main]\nurl = 'WSS://h/V1'\n"
+        f"{SMALLEST}transfer_webhook = 'Http://h/T?q'\n"
+    )
+    settings = load_settings(write(tmp_path, text), ENV)
+    assert settings.server.public_url == "https://Calls.example.org/X"
+    assert settings.models["main"].url == "wss://h/V1"
+    assert settings.agents["front-desk"].transfer_webhook == "http://h/T?q"
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "::1", "0.0.0.0", "fe80::1%eth0", "my_host.lan.", "bücher.example"]
+)
+def test_names_and_addresses_are_hosts(host: str, tmp_path: Path) -> None:
+    assert load_settings(write(tmp_path, f"[server]\nhost = '{host}'\n{SMALLEST}"), ENV).server.host == host
+
+
+def test_two_addresses_may_have_the_same_port(tmp_path: Path) -> None:
+    for ports in ("host = '10.0.0.1'\nadmin_port = 8080", "port = 0\nadmin_port = 0"):
+        assert load_settings(write(tmp_path, f"[server]\n{ports}\n{SMALLEST}"), ENV)
 
 
 def test_several_agents_need_a_route(tmp_path: Path) -> None:

@@ -122,10 +122,16 @@ def test_app_that_is_not_there_is_exit_status_1(
     [
         ([], "--auth-token"),
         (["--auth-token", "x", "--app", "localhost:8080"], "is not an address"),
+        *(
+            (["--auth-token", "x", "--app", app], "is not an address")
+            for app in ("http://[::1", "http://127.0.0.1:abc", "http://127.0.0.1:0", "http://a..b:80")
+        ),
         (["--auth-token", "x", "--calls", "0"], "--calls"),
         (["--auth-token", "x", "--press", "1a"], "keys that no telephone has"),
         (["--auth-token", "x", "--wav", "/nowhere.wav"], "/nowhere.wav cannot be read"),
         (["--auth-token", "x", "--drop", "boom"], "write rst@3000"),
+        (["--auth-token", "x", "--drop", "rst@²"], "write rst@3000"),
+        (["--auth-token", "x", "--drop", "rst@" + "9" * 5000], "write rst@3000"),
         (["--auth-token", "x", "--say", "hello", "--voice", "atlantean"], "no voice 'atlantean'"),
         (["--auth-token", "x", "--out", "/dev/null/x"], "cannot be made"),
     ],

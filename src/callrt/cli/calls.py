@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from callrt.cli import arguments
 from callrt.errors import CallrtError
 from callrt.journal import SqliteStore, StoreFailed, database_path
 from callrt.protocol.call import CallState, fold, to_json
@@ -22,6 +23,7 @@ from callrt.protocol.call_json import rfc3339
 from callrt.service.config import load_journal_settings
 
 LIST_DEFAULT = 20
+LIST_MAX = 1_000_000
 
 EPILOG = """examples:
   callrt calls list                      the newest 20 calls
@@ -44,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     listing.add_argument("--live", action="store_true", help="only calls that have not ended")
     listing.add_argument(
         "--limit",
-        type=_positive,
+        type=arguments.whole(1, LIST_MAX),
         default=LIST_DEFAULT,
         metavar="N",
         help="at most N calls (default %(default)s)",
@@ -263,9 +265,3 @@ def _outcome(state: CallState) -> Text:
         return Text("live", style="green")
     good = state.outcome in ("completed", "caller_hung_up", "transferred")
     return Text(_printable(state.outcome), style="" if good else "red")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("must be a number from 1 on")
-    return int(text)

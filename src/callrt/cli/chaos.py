@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -34,6 +35,8 @@ T = TypeVar("T")
 SMALL = 4
 """Calls of a scenario that leave a core room for others beside it."""
 JOBS_MAX = 4
+SOAK_MINUTES_MAX = 10_080
+"""A week."""
 ATTEMPTS = 2
 """A scenario on which the machine was too busy for a verdict is played again."""
 
@@ -49,9 +52,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--scenario", metavar="NAME", help="only this one; writes no report")
     parser.add_argument("--list", action="store_true", help="list the scenarios")
     parser.add_argument(
-        "--soak", type=float, metavar="MINUTES", help="wave after wave of broken calls (chaos/soak.toml)"
+        "--soak", type=_minutes, metavar="MINUTES", help="wave after wave of broken calls (chaos/soak.toml)"
     )
     parser.set_defaults(run=run_chaos)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes <= SOAK_MINUTES_MAX:
+        raise argparse.ArgumentTypeError(f"must be a number of minutes above 0, at most {SOAK_MINUTES_MAX}")
+    return minutes
 
 
 def run_chaos(args: argparse.Namespace) -> int:

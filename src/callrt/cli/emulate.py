@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from callrt.cli import arguments
 from callrt.errors import CallrtError, ConfigError
+from callrt.service.config_reader import is_host
 
 if TYPE_CHECKING:
     from callrt.testing.carrier_plan import Drop, Human
@@ -85,7 +87,7 @@ def _add_carrier(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         choices=("answers", "busy", "no-answer", "failed"),
         help="what happens at a number that the app dials (default %(default)s)",
     )
-    add("--rest-port", type=int, metavar="PORT", help="offer the REST interface there")
+    add("--rest-port", type=arguments.port, metavar="PORT", help="offer the REST interface there")
     add("--from", dest="from_number", default="+15550100001", metavar="NUMBER", help="the caller")
     add("--to", dest="to_number", default="+15550100002", metavar="NUMBER", help="the called number")
     add("--seed", metavar="TEXT", help="fixes the CallSids (default: new ones each time)")
@@ -99,7 +101,9 @@ def _add_model(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="Serves OpenAI's Realtime protocol on a local port, with a scripted or an echoing voice.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--port", type=int, default=8765, metavar="PORT", help="default %(default)s")
+    parser.add_argument(
+        "--port", type=arguments.port, default=8765, metavar="PORT", help="default %(default)s"
+    )
     parser.add_argument(
         "--script", type=Path, metavar="FILE", help="what to answer to what (default: an echo)"
     )
@@ -192,8 +196,12 @@ def _speak_for_the_carrier(synthesize: Any) -> Any:
 
 
 def _voice_url(app: str) -> str:
-    parts = urlsplit(app)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(app)
+        usable = parts.scheme in ("http", "https") and is_host(parts.hostname or "") and parts.port != 0
+    except ValueError:  # brackets that are not closed, a port that is no number
+        usable = False
+    if not usable:
         raise ConfigError(f"--app {app} is not an address; write http://127.0.0.1:8080 or the like.")
     path = VOICE_PATH if parts.path in ("", "/") else parts.path
     return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
@@ -220,7 +228,7 @@ def _drop(text: str) -> Drop:
     from callrt.testing.carrier_plan import Drop
 
     how, _, ms = text.partition("@")
-    if how not in ("rst", "fin", "close", "half_open") or not ms.isdigit():
+    if how not in ("rst", "fin", "close", "half_open") or not ms.isdecimal() or len(ms) > 9:
         raise ConfigError(f"--drop {text} is not understood; write rst@3000, fin@…, close@… or half_open@….")
     notice = 5.0 if how == "half_open" else None
     return Drop(how, heard_ms=int(ms), notice_seconds=notice)  # type: ignore[arg-type]

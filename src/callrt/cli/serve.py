@@ -13,9 +13,11 @@ from typing import Any, NoReturn
 import attrs
 import trio
 
+from callrt.cli import arguments
 from callrt.errors import ConfigError
 from callrt.policy.settings import ServerSettings
-from callrt.service.config import load_settings
+from callrt.service.config import load_settings, same_port
+from callrt.service.config_reader import NO_HOST, is_host
 from callrt.service.garbage import collect_rarely
 from callrt.service.loading import check_comfort, check_tools, languages, unheard_comfort
 from callrt.service.log import configure_logging, secrets_of
@@ -54,11 +56,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--config", type=Path, default=Path("callrt.toml"), metavar="FILE", help="default %(default)s"
     )
-    parser.add_argument("--host", help="listen here instead of [server] host")
-    parser.add_argument("--port", type=_port, help="listen here instead of [server] port; 0: any free one")
+    parser.add_argument("--host", type=_host, help="listen here instead of [server] host")
+    parser.add_argument(
+        "--port", type=arguments.port, help="listen here instead of [server] port; 0: any free one"
+    )
     parser.add_argument(
         "--workers",
-        type=_workers,
+        type=arguments.whole(1, WORKERS_MAX),
         default=1,
         metavar="N",
         help="processes on the public port; one per core at most (default %(default)s)",
@@ -105,12 +109,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def listening_on(server: ServerSettings, host: str | None, port: int | None) -> ServerSettings:
-    """The server settings with what the command line says."""
-    return attrs.evolve(
+    """The server settings with what the command line says. Raises :class:`ConfigError`."""
+    moved = attrs.evolve(
         server,
         host=server.host if host is None else host,
         port=server.port if port is None else port,
     )
+    if same_port(moved):
+        raise ConfigError(
+            f"[server] admin_port: is {moved.port} too, where --host and --port listen; choose another --port"
+        )
+    return moved
 
 
 def _announce(line: str) -> None:
@@ -123,13 +132,7 @@ def _end_process(status: int) -> NoReturn:
     os._exit(status)
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError("must be a number from 0 to 65535")
-    return int(text)
-
-
-def _workers(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= WORKERS_MAX:
-        raise argparse.ArgumentTypeError(f"must be a number from 1 to {WORKERS_MAX}")
-    return int(text)
+def _host(text: str) -> str:
+    if not is_host(text):
+        raise argparse.ArgumentTypeError(NO_HOST)
+    return text

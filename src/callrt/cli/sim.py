@@ -7,11 +7,16 @@ import json
 import sys
 from typing import Any
 
+from callrt.cli import arguments
 from callrt.errors import ConfigError
 from callrt.testing.sim.coverage import REACHABLE, impossible, unreached
 from callrt.testing.sim.profiles import load_profile, profile_names
 from callrt.testing.sim.runner import CallResult, Summary, case_of, run, run_case, untouched
 from callrt.testing.sim.shrink import as_test, shrink
+
+CALLS_MAX = 10_000_000
+WORKERS_MAX = 1024
+"""More than any machine has cores."""
 
 EPILOG = """examples:
   callrt sim --seed 1 --calls 100                         a hundred calls, everything breaks
@@ -34,7 +39,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="default %(default)s")
-    parser.add_argument("--calls", type=_positive, default=100, metavar="N", help="default %(default)s")
+    parser.add_argument(
+        "--calls", type=arguments.whole(1, CALLS_MAX), default=100, metavar="N", help="default %(default)s"
+    )
     parser.add_argument("--faults", default="everything", metavar="PROFILE", help="default %(default)s")
     parser.add_argument(
         "--call", type=int, metavar="K", help="only call K of the run (from 0): repeats a failure"
@@ -43,7 +50,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--shrink", action="store_true", help="make the first failing case small; print a test"
     )
     parser.add_argument("--cover", action="store_true", help="fail when a fault × turn state was not reached")
-    parser.add_argument("--workers", type=_positive, metavar="W", help="processes; default: one per core")
+    parser.add_argument(
+        "--workers",
+        type=arguments.whole(1, WORKERS_MAX),
+        metavar="W",
+        help="processes; default: one per core",
+    )
     parser.add_argument("--json", action="store_true", help="JSON on standard output")
     parser.add_argument("--list", action="store_true", help="list the fault profiles")
     parser.set_defaults(run=run_sim)
@@ -154,10 +166,3 @@ def _smallest(seed: int, failure: CallResult, profile: str) -> str:
     small = shrink(case, lambda each: any(v.checker == wanted for v in run_case(each).violations))
     origin = f"callrt sim --seed {seed} --call {failure.number} --faults {profile}"
     return "\n" + as_test(small, wanted, origin)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value

@@ -61,9 +61,10 @@ def database_path(url: str, folder: Path) -> Path:
     """The file that ``sqlite:///callrt.db`` (relative to ``folder``) or ``sqlite:////var/lib/callrt.db``
     (four slashes: absolute) names. Raises ``ValueError`` with one sentence."""
     prefix = "sqlite:///"
-    if not url.startswith(prefix) or not url.removeprefix(prefix).strip("/"):
+    name = unquote(url.removeprefix(prefix))
+    if not url.startswith(prefix) or not name.strip("/") or "\0" in name:
         raise ValueError(f"journal.url must be sqlite:///FILE, not {url.partition(':')[0]}:…")
-    return folder / unquote(url.removeprefix(prefix))
+    return folder / name
 
 
 class SqliteStore:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from callrt.errors import ConfigError
+from callrt.journal import database_path
 from callrt.policy.settings import (
     AgentSettings,
     ModelSettings,
@@ -19,9 +20,9 @@ from callrt.policy.settings import (
     TwilioSettings,
 )
 from callrt.protocol.models.transcoding import AUDIO_FORMATS, AudioFormat
-from callrt.service.config_reader import Table
+from callrt.service.config_reader import NO_HOST, Table, is_host
 
-__all__ = ["ConfigError", "load_journal_settings", "load_settings"]
+__all__ = ["ConfigError", "load_journal_settings", "load_settings", "same_port"]
 
 PROVIDERS = ("openai-realtime",)
 
@@ -32,6 +33,7 @@ _KEY = r"\s*[!-~]+\s*"
 """What a header can carry."""
 _LANGUAGE = r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*"
 _TOOL = r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*"
+_EVERYWHERE = ("0.0.0.0", "::")
 _ROUTE = r"default|\+?[0-9]{3,15}|[^\s:]+:[^\s]+"
 """``default``, a number, or an address with a scheme (``sip:…``, ``client:…``)."""
 
@@ -91,36 +93,54 @@ def _root(path: Path, env: Mapping[str, str]) -> Table:
     except tomllib.TOMLDecodeError as error:
         # The parser's message names the place and the grammar, not the value.
         raise ConfigError(f"{path}: is not TOML: {error}") from None
+    except (ValueError, RecursionError):
+        raise ConfigError(
+            f"{path}: cannot be read: a number has too many digits, or brackets are nested too deeply; write less"
+        ) from None
     return Table(str(path), "", values, env).only(_TABLES)
 
 
 def _server(table: Table) -> ServerSettings:
     table.only(_keys(ServerSettings))
     default = ServerSettings()
-    host = table.text("host", default.host)
-    port = table.integer("port", default.port, 0, 65535)
     public_url = None
     if "public_url" in table:
         public_url = _address(table, "public_url", "", ("http", "https")).rstrip("/")
     server = ServerSettings(
-        host=host,
-        port=port,
+        host=_host(table, "host", default.host),
+        port=table.integer("port", default.port, 0, 65535),
         public_url=public_url,
-        admin_host=table.text("admin_host", default.admin_host),
+        admin_host=_host(table, "admin_host", default.admin_host),
         admin_port=table.integer("admin_port", default.admin_port, 0, 65535),
         drain_seconds=table.number("drain_seconds", default.drain_seconds, 0, 86400),
     )
-    if server.port and (server.host, server.port) == (server.admin_host, server.admin_port):
+    if same_port(server):
         raise table.error(
             "admin_port", "is the public port; write another number, so that carriers cannot reach it"
         )
     return server
 
 
+def same_port(server: ServerSettings) -> bool:
+    """Whether carriers would reach what only operators may see."""
+    hosts = {"127.0.0.1" if host == "localhost" else host for host in (server.host, server.admin_host)}
+    return server.port == server.admin_port != 0 and (len(hosts) == 1 or not hosts.isdisjoint(_EVERYWHERE))
+
+
+def _host(table: Table, key: str, default: str) -> str:
+    host = table.text(key, default)
+    if not is_host(host):
+        raise table.error(key, NO_HOST)
+    return host
+
+
 def _journal_url(table: Table) -> str:
     table.only(("url", "keep_days"))
     url = table.text("url", "sqlite:///callrt.db")
-    table.matching("url", url, r"sqlite:///.+", 'must name a file; write url = "sqlite:///callrt.db"')
+    try:
+        database_path(url, Path())
+    except ValueError:
+        raise table.error("url", 'must name a file; write url = "sqlite:///callrt.db"') from None
     return url
 
 
@@ -182,7 +202,7 @@ def _agent(table: Table, name: str, models: Mapping[str, ModelSettings]) -> Agen
         table.matching("transfer_to", transfer_to, _PHONE, 'must be a number; write "+15550100009"')
     webhook = table.text("transfer_webhook", "", empty=True)
     if webhook:
-        _address(table, "transfer_webhook", webhook, ("http", "https"), query=True)
+        webhook = _address(table, "transfer_webhook", webhook, ("http", "https"), query=True)
     agent = AgentSettings(
         name=name,
         model=table.one_of("model", table.text("model", "main"), models, "model"),
@@ -226,7 +246,7 @@ def _resilience(table: Table) -> Resilience:
         model_give_up_seconds=table.number("model_give_up_seconds", default.model_give_up_seconds, 0, 3600),
         model_stall_seconds=table.number("model_stall_seconds", default.model_stall_seconds, 0.1, 300),
         carrier_return_seconds=table.number(
-            "carrier_return_seconds", default.carrier_return_seconds, 0, 3600
+            "carrier_return_seconds", default.carrier_return_seconds, 1, 3600
         ),
         tool_timeout_seconds=table.number("tool_timeout_seconds", default.tool_timeout_seconds, 0.1, 3600),
         max_silence_seconds=table.number("max_silence_seconds", default.max_silence_seconds, 1, 86400),
@@ -257,6 +277,7 @@ def _named(table: Table, name: str, what: str) -> str:
 
 
 def _address(table: Table, key: str, default: str, schemes: tuple[str, ...], *, query: bool = False) -> str:
+    """The address as it was written, its scheme in small letters: others look at how it begins."""
     url = table.text(key, default)
     remedy = f'must be an address; write "{schemes[-1]}://…"'
     try:
@@ -271,15 +292,10 @@ def _address(table: Table, key: str, default: str, schemes: tuple[str, ...], *, 
         or any(c.isspace() or not c.isprintable() for c in url)
     ):
         raise table.error(key, remedy)
-    try:
-        parts.hostname.encode("idna")
-    except UnicodeError:
-        raise table.error(
-            key,
-            "no host can have that name; write one whose parts, between the dots, have 1 to 63 characters",
-        ) from None
+    if not is_host(parts.hostname):
+        raise table.error(key, NO_HOST)
     if "@" in parts.netloc:
         raise table.error(key, "must not hold a user name or a password; write the address alone")
-    if parts.fragment or (parts.query and not query):
+    if "#" in url or ("?" in url and not query):
         raise table.error(key, "must not have a ? or a #; write the address alone")
-    return url
+    return parts.scheme + url[len(parts.scheme) :]

@@ -7,8 +7,10 @@ are quoted, and nothing from the environment: a value may be, or may have been m
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from typing import Any
 
 from callrt.errors import ConfigError
@@ -32,6 +34,24 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     folded = {candidate.casefold(): candidate for candidate in reversed(candidates)}
     found = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=0.0)
     return folded[found[0]] if found else None
+
+
+NO_HOST = (
+    "no host can have that name; write parts of 1 to 63 letters, digits, - and _ between dots, or an address"
+)
+
+
+def is_host(text: str) -> bool:
+    """Whether the resolver can be asked for it: an address, or a name in labels that DNS could hold."""
+    try:
+        ip_address(text)
+    except ValueError:
+        try:
+            name = text.encode("idna").decode()
+        except UnicodeError:  # an empty label, one of more than 63 letters, or a sign that no name has
+            return False
+        return re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", name) is not None
+    return True
 
 
 class Table:
@@ -134,7 +154,7 @@ class Table:
         # bool is an int to Python, and an int may stand where a decimal number may.
         right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value, right = float(value), True
+            value, right = _as_float(value), True
         if not right:
             raise self.error(key, f"must be {_TYPE_NAMES[kind]}; write {key} = {_example(kind)}")
         return value
@@ -160,6 +180,14 @@ class Table:
             return self._env[name]
 
         return _NAME.sub(value_of, text)
+
+
+def _as_float(value: int) -> float:
+    """Of one with too many digits: infinity, which is within no bounds."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _example(kind: type) -> str:
