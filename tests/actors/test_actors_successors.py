@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from actors_scenes import AGENT, ANSWER, GREETING, HOURS, Scene, play, saying, script, voice
 
+from callrt.actors import sweeper
+from callrt.journal import MemoryStore
 from callrt.policy import facts
 from callrt.policy.settings import Resilience
+from callrt.protocol.records import CallAccepted
 from callrt.testing.carrier import Drop, Habits, Line, PhoneCall
 from callrt.testing.model_brain import words_of
 from callrt.testing.model_server import EmulatedModel
@@ -161,6 +166,130 @@ async def test_quiet_call_of_a_living_process_is_left_alone(autojump_clock: Any)
     assert len(scene.state.streams) == 1
     assert scene.state.outcome == "caller_hung_up"
     assert scene.world.carrier.rest.requests == []
+
+
+# -- the greatest length ------------------------------------------------------------------------------------------
+
+SHORT = Resilience(max_call_seconds=12.0, carrier_return_seconds=60.0)
+PROMISED = SHORT.max_call_seconds + 5.0
+
+
+async def cut(by: Callable[[World, PhoneCall], Awaitable[None]], at: float = 6.0) -> tuple[World, Any]:
+    """``by`` does something ``at`` seconds into the call; its carrier waits for ever. Also: the call, by its limit."""
+    async with open_world(EmulatedModel(script()), agent=AGENT, resilience=SHORT) as world:
+        call = world.carrier.place(nothing, habits=Habits(webhook_attempts=1))
+        async with trio.open_nursery() as nursery:
+            began = trio.current_time()
+            nursery.start_soon(call.run)
+            await trio.sleep(at)
+            await by(world, call)
+            await trio.sleep_until(began + PROMISED)
+            state = await world.state(call.call_sid)
+            nursery.cancel_scope.cancel()
+    return world, state
+
+
+async def restart(world: World, call: PhoneCall) -> None:
+    world.process.kill()
+    await world.boot()
+
+
+async def restart_without_carrier(world: World, call: PhoneCall) -> None:
+    await restart(world, call)
+    world.carrier.rest.fail_next(503, 20500, times=1_000)
+
+
+async def restart_late(world: World, call: PhoneCall) -> None:
+    world.process.kill()
+    await trio.sleep(3.0)
+    await world.boot()
+
+
+async def die_beside_another(world: World, call: PhoneCall) -> None:
+    """The carrier goes on asking the dead one."""
+    await world.boot()
+    await trio.sleep(2.0)
+    world.processes.reverse()
+    world.process.kill()
+
+
+async def freeze_beside_another(world: World, call: PhoneCall) -> None:
+    """It is not proven to be gone; it only says nothing more."""
+    await die_beside_another(world, call)
+    assert isinstance(world.disk, MemoryStore)
+    world.disk._gone.clear()
+
+
+@pytest.mark.parametrize(
+    ("by", "at"),
+    [
+        (restart, 6.0),
+        (restart, 11.9),
+        (restart_late, 11.0),
+        (restart_without_carrier, 6.0),
+        (die_beside_another, 9.9),
+        (freeze_beside_another, 9.9),
+    ],
+)
+async def test_call_of_a_dead_process_ends_by_its_greatest_length(
+    by: Callable[[World, PhoneCall], Awaitable[None]], at: float, autojump_clock: Any
+) -> None:
+    """However long its carrier may take to return, and whether it answers or not."""
+    _, state = await cut(by, at)
+    assert state.outcome is not None
+
+
+async def test_call_at_its_limit_is_ended_by_the_living_process_that_carries_it(autojump_clock: Any) -> None:
+    async def another(world: World, call: PhoneCall) -> None:
+        await world.boot()
+
+    world, state = await cut(another)
+    assert state.outcome == "max_duration"
+    assert world.of(facts.CallSettled) == []
+    assert [method for method, _, _ in world.carrier.rest.requests] == ["POST"], (
+        "its hang-up: nobody else asked"
+    )
+
+
+async def test_wall_clock_that_jumps_ends_no_call_before_its_time(autojump_clock: Any) -> None:
+    """Also none of a dead process, which its carrier may still bring back."""
+
+    async def jump(world: World, call: PhoneCall) -> None:
+        world.process.kill()
+        process = await world.boot()
+        await trio.sleep(0.1)
+        process.desk._attendants.sweeper.now = lambda: world.now() + 3600.0
+        await trio.sleep(5.5)
+        assert (await world.state(call.call_sid)).outcome is None
+
+    _, state = await cut(jump, 4.0)
+    assert state.outcome is not None
+
+
+async def test_calls_of_a_dead_process_end_though_the_carrier_answers_for_none(autojump_clock: Any) -> None:
+    """More than are seen to at the same time: those that hang for long hold up no end."""
+    quick = attrs.evolve(SHORT, carrier_return_seconds=1.0, max_call_seconds=30.0)
+    many = sweeper.AT_ONCE_MAX + 10
+    async with open_world(EmulatedModel(script()), agent=AGENT, resilience=quick) as world:
+        accepted = CallAccepted(carrier="twilio", agent=AGENT.name, caller="+1", called="+2")
+        for number in range(many):
+            await world.process.journal.append(f"CA{number:032}", accepted)
+        began = trio.current_time()
+        world.process.kill()
+        await world.boot()
+        world.process.desk._attendants.sweeper.rest = Silent()
+        await trio.sleep_until(began + quick.max_call_seconds + 5.0)
+        assert world.disk.list_live(limit=1) == []
+
+
+class Silent:
+    """A carrier that answers nothing."""
+
+    async def how_it_ended(self, call_sid: str) -> str | None:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    ask_again = hang_up = how_it_ended
 
 
 # -- two at a time --------------------------------------------------------------------------------------------------

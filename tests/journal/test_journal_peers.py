@@ -31,7 +31,7 @@ def test_call_is_seized_only_if_nothing_was_written_since(store: Store) -> None:
     store.commit([append("CA1", ACCEPTED), claim("CA1", 1)])
     [refused] = store.commit([seize(after=1)])
     assert isinstance(refused, Overtaken)
-    assert store.list_live(limit=9) == [("CA1", 2)]
+    assert store.list_live(limit=9) == [("CA1", 2, AT)]
     assert store.commit([seize(after=2)]) == [Placed(3)]
     assert store.list_live(limit=9) == []
 
@@ -66,10 +66,10 @@ def test_peers_are_counted_told_and_forgotten(store: Store) -> None:
     assert store.list_peers() == [Peer("a", 3, True)]
 
 
-def test_live_calls_are_listed_oldest_first_with_their_last_entry(store: Store) -> None:
+def test_live_calls_are_listed_oldest_first_with_their_last_entry_and_first_time(store: Store) -> None:
     store.commit([append("CA2", ACCEPTED, at=2.0), append("CA1", ACCEPTED, at=1.0), append("CA2", said("a"))])
-    assert store.list_live(limit=9) == [("CA1", 1), ("CA2", 2)]
-    assert store.list_live(limit=1) == [("CA1", 1)]
+    assert store.list_live(limit=9) == [("CA1", 1, 1.0), ("CA2", 2, 2.0)]
+    assert store.list_live(limit=1) == [("CA1", 1, 1.0)]
 
 
 def test_file_of_before_there_were_peers_is_taken_up(tmp_path: Path) -> None:

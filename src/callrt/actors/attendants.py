@@ -33,7 +33,7 @@ class Attendants:
         self.peers = Peers(ports.journal)
         self._rng = ports.rng("attendants")
         leases = LeaseWatch(ports.journal, lambda: list(calls.values()))
-        sweeper = Sweeper(
+        self.sweeper = Sweeper(
             ports.journal,
             ports.rest,
             self.peers,
@@ -48,7 +48,7 @@ class Attendants:
             "pulse": ports.pulse.run,
             "peers": self.peers.run,
             "leases": leases.run,
-            "sweeper": sweeper.run,
+            "sweeper": self.sweeper.run,
             "retention": retention.run,
         }
 

@@ -77,13 +77,14 @@ class Peers:
             if seen.beats != peer.beats:
                 seen.beats, seen.moved_at, seen.moved = peer.beats, now, True
 
-    def lives(self, name: str) -> bool:
-        """In doubt it does: nothing is known before others were watched for a while."""
+    def lives(self, name: str, within: float = DEAD_SECONDS) -> bool:
+        """Has it moved in these last seconds? In doubt it has: nothing is known before others were watched for so
+        long."""
         now = trio.current_time()
         seen = self._seen.get(name)
         if seen is None:
-            return self._watching_since is None or now - self._watching_since < DEAD_SECONDS
-        return now - seen.moved_at < DEAD_SECONDS
+            return self._watching_since is None or now - self._watching_since < within
+        return now - seen.moved_at < within
 
     @property
     def successor(self) -> bool:

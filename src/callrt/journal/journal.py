@@ -143,9 +143,9 @@ class Journal:
         states = [await self.read(call_sid) for call_sid in reversed(found)]
         return tuple(state for state in states if state is not None and state.state == "live")
 
-    async def live_heads(self) -> tuple[tuple[str, int], ...]:
-        """Each call without an end and the number of its last entry, oldest first; nothing is folded. Raises
-        ``JournalUnavailable``. If cancelled: no effect."""
+    async def live_heads(self) -> tuple[tuple[str, int, float], ...]:
+        """Each call without an end, the number of its last entry and the wall time of its first, oldest first; nothing
+        is folded. Raises ``JournalUnavailable``. If cancelled: no effect."""
         return tuple(await self._from_store(lambda: self._store.list_live(limit=LIVE_CALLS_MAX)))
 
     async def peers(self) -> tuple[Peer, ...]:

@@ -201,15 +201,15 @@ class SqliteStore:
             ).fetchall()
         return [call_sid for (call_sid,) in rows]
 
-    def list_live(self, *, limit: int) -> list[tuple[str, int]]:
+    def list_live(self, *, limit: int) -> list[tuple[str, int, float]]:
         with self._reader() as connection:
             if connection is None:
                 return []
-            rows = connection.execute(
-                "SELECT call_sid, last_number FROM calls WHERE ended = 0 ORDER BY first_at, call_sid LIMIT ?",
+            return connection.execute(
+                "SELECT call_sid, last_number, first_at FROM calls WHERE ended = 0"
+                " ORDER BY first_at, call_sid LIMIT ?",
                 (limit,),
             ).fetchall()
-        return [(call_sid, number) for call_sid, number in rows]
 
     def list_peers(self) -> list[Peer]:
         with self._reader() as connection:

@@ -120,8 +120,8 @@ class Store(Protocol):
         """Calls by their first entry, newest first."""
         ...
 
-    def list_live(self, *, limit: int) -> list[tuple[str, int]]:
-        """Calls without an end and the number of their last entry, oldest first."""
+    def list_live(self, *, limit: int) -> list[tuple[str, int, float]]:
+        """Calls without an end, the number of their last entry and the wall time of their first, oldest first."""
         ...
 
     def list_peers(self) -> list[Peer]:
@@ -288,7 +288,7 @@ class MemoryStore:
         found.sort(reverse=True)
         return [call_sid for _, call_sid in found[:limit]]
 
-    def list_live(self, *, limit: int) -> list[tuple[str, int]]:
+    def list_live(self, *, limit: int) -> list[tuple[str, int, float]]:
         self._fail()
         with self._lock:
             found = sorted(
@@ -296,7 +296,7 @@ class MemoryStore:
                 for call_sid, head in self._heads.items()
                 if head.last_number and not head.ended
             )
-        return [(call_sid, number) for _, call_sid, number in found[:limit]]
+        return [(call_sid, number, first_at) for first_at, call_sid, number in found[:limit]]
 
     def list_peers(self) -> list[Peer]:
         self._fail()

@@ -79,7 +79,7 @@ class MortalStore:
     def list_calls(self, *, limit: int, live_only: bool = False) -> list[str]:
         return self.disk.list_calls(limit=limit, live_only=live_only)
 
-    def list_live(self, *, limit: int) -> list[tuple[str, int]]:
+    def list_live(self, *, limit: int) -> list[tuple[str, int, float]]:
         return self.disk.list_live(limit=limit)
 
     def list_peers(self) -> list[Peer]:
