@@ -93,6 +93,9 @@ class FakeDesk:
     def may_attach(self, call_sid: str, generation: int) -> bool:
         return (call_sid, generation) in self.attachable
 
+    async def expects(self, call_sid: str, generation: int) -> bool:
+        return self.may_attach(call_sid, generation)
+
     async def attach(
         self, call_sid: str, generation: int, transport: Transport, codec: TwilioCodec, started: StreamStarted
     ) -> FakeAttached:

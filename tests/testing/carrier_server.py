@@ -61,7 +61,7 @@ class Server:
         await serve_http(stream, handler)
 
     async def _media(self, stream: trio.SocketStream) -> None:
-        def check(path: str, headers: object) -> tuple[int, bytes] | None:
+        async def check(path: str, headers: object) -> tuple[int, bytes] | None:
             fields = dict(headers)  # type: ignore[call-overload]
             if fields.get(b"x-twilio-signature", b"").decode() != sign(TOKEN, self.media_url, {}):
                 self.unsigned += 1

@@ -172,9 +172,11 @@ async def serve_bytes(request: bytes | None, check=accept_all, *, pre_read: int 
 @pytest.mark.parametrize("pre_read", [0, 1, 100, len(UPGRADE)])
 async def test_bytes_that_were_read_before_count(autojump_clock, pre_read):
     seen = []
-    transport, answer = await serve_bytes(
-        UPGRADE, lambda path, headers: seen.append((path, headers)), pre_read=pre_read
-    )
+
+    async def check(path, headers):
+        seen.append((path, headers))
+
+    transport, answer = await serve_bytes(UPGRADE, check, pre_read=pre_read)
     assert transport is not None
     assert answer.startswith(b"HTTP/1.1 101 ")
     assert b"permessage-deflate" not in answer
@@ -184,7 +186,10 @@ async def test_bytes_that_were_read_before_count(autojump_clock, pre_read):
 
 
 async def test_a_refused_upgrade_gets_its_status_and_body(autojump_clock):
-    transport, answer = await serve_bytes(UPGRADE, lambda path, headers: (403, b"no such stream"))
+    async def check(path, headers):
+        return 403, b"no such stream"
+
+    transport, answer = await serve_bytes(UPGRADE, check)
     assert transport is None
     assert answer.startswith(b"HTTP/1.1 403 ")
     assert answer.endswith(b"no such stream")
@@ -219,7 +224,7 @@ async def test_a_client_that_never_finishes_its_request_costs_the_open_timeout(a
 
 
 async def test_a_check_that_fails_is_heard_of_here_and_there(autojump_clock):
-    def check(path, headers):
+    async def check(path, headers):
         raise OSError("a bug of ours")
 
     left, right = stream_pair()

@@ -29,7 +29,7 @@ def stream_pair() -> tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableS
     return trio.SocketStream(left), trio.SocketStream(right)
 
 
-def accept_all(path: str, headers: object) -> None:
+async def accept_all(path: str, headers: object) -> None:
     return None
 
 

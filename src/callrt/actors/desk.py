@@ -48,6 +48,8 @@ STRANGE_KEPT = 100
 """Calls remembered that are not carried here, and whose bad input has been reported."""
 UNREAD_KEPT = 1_000
 """Calls remembered that the journal could not be asked about."""
+EXPECTED_SECONDS = 1.0
+"""For the journal to say whether a stream is expected, while a carrier waits for the answer to its upgrade."""
 SETTLED_SECONDS = 0.1
 """Between looks at whether a call may be handed on."""
 HAND_ON_SECONDS = 5.0
@@ -290,6 +292,19 @@ class Desk:
         if call is not None and call.live:
             return call.may_attach(generation)
         return call_sid not in self._ended
+
+    async def expects(self, call_sid: str, generation: int) -> bool:
+        """Of a call that is not known here the journal is asked. If that does not answer in time the stream may come:
+        the claim decides in attach. If cancelled: no effect."""
+        if call_sid in self._calls or call_sid in self._ended:
+            return self.may_attach(call_sid, generation)
+        with trio.move_on_after(EXPECTED_SECONDS):
+            try:
+                state = await self._ports.journal.read(call_sid)
+            except JournalUnavailable:
+                return True
+            return state is not None and state.outcome is None and generation > state.attached_generation
+        return True
 
     async def attach(
         self,

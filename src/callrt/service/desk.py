@@ -63,7 +63,13 @@ class CallDesk(Protocol):
         ...
 
     def may_attach(self, call_sid: str, generation: int) -> bool:
-        """May a stream of this generation attach? False if it was used, or if the call is unknown or over."""
+        """May a stream of this generation attach, as far as is known here? False if it was used, or its call is
+        over."""
+        ...
+
+    async def expects(self, call_sid: str, generation: int) -> bool:
+        """The same before the upgrade is answered, also of calls that are not known here. Returns soon, and without a
+        checkpoint for those that are. If cancelled: no effect."""
         ...
 
     async def attach(

@@ -126,8 +126,8 @@ class MediaDoor:
     ) -> Visit | None:
         claims: list[tuple[str, int]] = []
 
-        def check(target: str, headers: Headers) -> tuple[int, bytes] | None:
-            claim = self.claim(target, headers)
+        async def check(target: str, headers: Headers) -> tuple[int, bytes] | None:
+            claim = await self.claim(target, headers)
             if isinstance(claim, str):
                 self.observe(BadInput("upgrade", claim))
                 return 403, b"this stream is not expected\n"
@@ -137,8 +137,8 @@ class MediaDoor:
         transport = await accept(nursery, stream, check, pre_read=pre_read, limits=self.limits)
         return None if transport is None else await self.attend(transport, *claims[0])
 
-    def claim(self, target: str, headers: Headers) -> tuple[str, int] | str:
-        """The call and generation this upgrade may be for, or one word why it is refused. No checkpoint."""
+    async def claim(self, target: str, headers: Headers) -> tuple[str, int] | str:
+        """The call and generation this upgrade may be for, or one word why it is refused. If cancelled: no effect."""
         path = strip_prefix(target, self.urls.path_prefix)
         if not path.startswith(MEDIA_PREFIX):
             return "address"
@@ -148,7 +148,7 @@ class MediaDoor:
         claim = self.tokens.verify(token)
         if claim is None:
             return "token"
-        return claim if self.desk.may_attach(*claim) else "used_token"
+        return claim if await self.desk.expects(*claim) else "used_token"
 
     def _is_signed(self, token: str, headers: Headers) -> bool:
         wanted = signatures.HEADER.encode()

@@ -244,7 +244,7 @@ class Process:
         """The carrier's end of a media socket."""
         if not self.up or self._sockets is None:
             raise ConnectFailed("network")
-        claim = self._door.claim(urlsplit(url).path, headers)
+        claim = await self._door.claim(urlsplit(url).path, headers)
         if isinstance(claim, str):
             self.around.observe(facts.BadInput("upgrade", claim))
             raise UpgradeRefused(403, None)

@@ -7,7 +7,7 @@ nursery it is also dropped when that is cancelled; a socket that :func:`stands_a
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -31,8 +31,9 @@ from callrt.wire.streams import TappedStream
 Headers = Sequence[tuple[bytes, bytes]]
 """As h11 has them: lower-case names, in order, repeats kept."""
 
-Check = Callable[[str, Headers], "tuple[int, bytes] | None"]
-"""Of (path with query, request headers): None to accept, or the status and body of the refusal."""
+Check = Callable[[str, Headers], Awaitable[tuple[int, bytes] | None]]
+"""Of (path with query, request headers): None to accept, or the status and body of the refusal. Cancelled when the peer
+ends, or its time is up."""
 
 RECEIVE_BYTES = 16_384
 """Per read: a reply's audio comes in pieces of some kilobytes; the buffer is allocated anew each time."""
@@ -224,7 +225,7 @@ async def accept(
             receive_buffer_size=RECEIVE_BYTES,
         )
         try:
-            refusal = check(request.path, request.headers)
+            refusal = await check(request.path, request.headers)
         except Exception as bug:
             bugs.append(bug)
             refusal = (500, b"")

@@ -118,7 +118,7 @@ class SwiftModel(EmulatedModel):
     async def serve_stream(self, stream: trio.SocketStream) -> None:
         admitted: list[Admission] = []
 
-        def check(target: str, headers: Sequence[tuple[bytes, bytes]]) -> tuple[int, bytes] | None:
+        async def check(target: str, headers: Sequence[tuple[bytes, bytes]]) -> tuple[int, bytes] | None:
             admission = self.admit(target, headers, trio.current_time())
             if isinstance(admission, Admission):
                 admitted.append(admission)
