@@ -56,14 +56,23 @@ def command(folder: Path, *arguments: str) -> list[str]:
 
 
 class Served:
-    def __init__(self, folder: Path, *arguments: str, text: str = CONFIG) -> None:
+    def __init__(self, folder: Path, *arguments: str, text: str = CONFIG, unread: bool = False) -> None:
+        """``unread``: nobody reads what it prints and logs after it listens, and its pipe is full."""
         (folder / "callrt.toml").write_text(text)
         self.log = folder / "log.txt"
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command(folder, *arguments), stdout=subprocess.PIPE, stderr=log)
+            self.process = subprocess.Popen(
+                command(folder, *arguments),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT if unread else log,
+            )
         assert self.process.stdout is not None
-        self.line = self.process.stdout.readline().decode()
+        lines = iter(self.process.stdout.readline, b"")
+        # Where both go to one pipe, workers have logged before that.
+        self.line = next((line.decode() for line in lines if not (unread and line.startswith(b"at="))), "")
         assert self.line.startswith("listening on "), self.log.read_text()
+        if unread:
+            fill(self.process)
         self.public, self.admin = (int(port) for port in re.findall(r":(\d+) ", self.line))
 
     def get(self, port: int, path: str) -> httpx.Response:
@@ -82,6 +91,16 @@ class Served:
 
     def end(self) -> int:
         return self.process.wait(30)
+
+
+def fill(process: subprocess.Popen[bytes]) -> None:
+    """Its output, through the same door by which it comes out."""
+    assert process.stdout is not None
+    number = os.open(f"/proc/self/fd/{process.stdout.fileno()}", os.O_WRONLY | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(number, bytes(4096))
+    os.close(number)
 
 
 @pytest.fixture
@@ -214,6 +233,28 @@ def is_dead(pid: int) -> bool:
         if time.monotonic() > deadline:
             return False
     return True
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("calls", [0, 1])
+def test_unread_output_holds_up_neither_the_calls_nor_the_end(
+    calls: int, workers: str, tmp_path: Path
+) -> None:
+    served = Served(tmp_path, "--workers", workers, unread=True)
+    try:
+        if calls:
+            assert "<Stream" in served.place_call().text
+        served.signal(signal.SIGTERM)
+        if calls:
+            wait_until_draining(served)
+            assert served.get(served.public, "/healthz").status_code == 200
+            served.signal(signal.SIGTERM)
+        assert served.end() == (1 if calls else 0)
+    finally:
+        served.process.kill()
+        served.process.wait()
+        assert served.process.stdout is not None
+        served.process.stdout.close()
 
 
 @pytest.mark.parametrize("workers", ["0", "-1", "two", "1000"])

@@ -17,13 +17,22 @@ from callrt.service.log import KeyValueFormatter, SecretFilter, configure_loggin
 SECRET = "s3cret-t0ken"
 
 
+class Written(io.StringIO):
+    def getvalue(self) -> str:
+        for handler in logging.getLogger().handlers:
+            handler.flush()
+        return super().getvalue()
+
+
 @pytest.fixture
 def written() -> Iterator[io.StringIO]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    stream = io.StringIO()
+    stream = Written()
     configure_logging([SECRET], stream=stream)
     yield stream
+    for handler in root.handlers:
+        handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 import textwrap
@@ -50,6 +52,64 @@ def test_loop_that_stands_still_is_reported_with_stacks_and_ended_at_the_limit()
     assert out.splitlines() == ["stalled"]
     assert "the event loop has stood still" in err
     assert "in blocks" in err
+
+
+@pytest.mark.parametrize("end", ["end_by", "stall"])
+def test_unread_standard_error_does_not_keep_the_process(end: str) -> None:
+    program = f"""
+    async def main():
+        watchdog = Watchdog(stall_seconds=0.2, kill_seconds=0.8)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(watchdog.run)
+            if {end!r} == "end_by":
+                watchdog.end_by(0.2)
+                await trio.sleep_forever()
+            print("x" * 100, file=sys.stderr)  # blocks
+    trio.run(main)
+    """
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(4096))
+        os.set_blocking(writer, True)
+        command = [sys.executable, "-c", PRELUDE + textwrap.dedent(program)]
+        with subprocess.Popen(command, stderr=writer) as process:
+            try:
+                assert process.wait(20) == EXIT_CODE
+            finally:
+                process.kill()
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_report_that_hangs_is_left_and_the_next_one_left_out() -> None:
+    status, out, _, _ = run(
+        """
+        import threading
+        watchdog = Watchdog(stall_seconds=0.2, kill_seconds=20.0, on_stall=lambda seconds: threading.Event().wait())
+
+        def stall(times):
+            end = time.monotonic() + 20
+            while watchdog.stalls < times and time.monotonic() < end:
+                pass
+
+        async def main():
+            async with trio.open_nursery() as nursery:
+                await nursery.start(watchdog.run)
+                for times in (1, 2):
+                    await trio.lowlevel.checkpoint()
+                    stall(times)
+                await trio.sleep(0.5)
+                print(watchdog.stalls, watchdog.unsaid)
+                nursery.cancel_scope.cancel()
+
+        trio.run(main)
+        """
+    )
+    assert (status, out.split()) == (0, ["2", "1"])
 
 
 def test_short_stall_is_reported_once_and_survived() -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import sys
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import attrs
 import trio
@@ -22,7 +21,7 @@ from callrt.service.garbage import collect_rarely
 from callrt.service.loading import check_comfort, check_tools, languages, unheard_comfort
 from callrt.service.log import configure_logging, secrets_of
 from callrt.service.probe import probe_journal
-from callrt.service.running import run_service
+from callrt.service.running import end_process, leave, run_service
 from callrt.service.sockets import inherited_sockets
 from callrt.service.wiring import make_desk
 from callrt.service.workers.fleet import run_workers
@@ -98,14 +97,21 @@ def run(args: argparse.Namespace) -> int:
         log.warning(f"{args.config}: {unheard}")
     how: dict[str, Any] = {
         "announce": _announce,
-        "end_process": _end_process,
+        "end_process": end_process,
         "inherited": inherited_sockets(os.environ, os.getpid()),
     }
     if args.workers == 1:
         collect_rarely()
-        return trio.run(partial(run_service, settings, make_desk, **how))
-    how.update(log_json=args.log == "json", log_level=logging.getLogger().level)
-    return trio.run(partial(run_workers, settings, args.workers, **how))
+        serve = partial(run_service, settings, make_desk, **how)
+    else:
+        how.update(log_json=args.log == "json", log_level=logging.getLogger().level)
+        serve = partial(run_workers, settings, args.workers, **how)
+    status = 1
+    try:
+        status = trio.run(serve)
+    finally:
+        leave(status)
+    return status
 
 
 def listening_on(server: ServerSettings, host: str | None, port: int | None) -> ServerSettings:
@@ -124,12 +130,6 @@ def listening_on(server: ServerSettings, host: str | None, port: int | None) -> 
 
 def _announce(line: str) -> None:
     print(line, flush=True)
-
-
-def _end_process(status: int) -> NoReturn:
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(status)
 
 
 def _host(text: str) -> str:

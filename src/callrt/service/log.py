@@ -19,6 +19,7 @@ from typing import IO, Any
 import attrs
 
 from callrt.policy.settings import Settings
+from callrt.service.log_queue import QueueHandler, write_to
 
 KEYS = (
     "call_sid",
@@ -162,8 +163,8 @@ def configure_logging(
     worker: int | None = None,
 ) -> None:
     """Send all logging of this process through one handler to ``stream`` (stderr by default). ``worker``: one of
-    several processes that write there."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    several processes that write there. A thread writes; what it cannot is dropped and counted (``log_queue.py``)."""
+    handler = QueueHandler(write_to(stream or sys.stderr))
     handler.setFormatter(JsonFormatter() if as_json else KeyValueFormatter())
     handler.addFilter(SecretFilter(secrets))
     if worker is not None:

@@ -7,14 +7,18 @@ invents reasons cannot make the exposition grow, and nothing said on a call can 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import trio
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from callrt import __version__
 from callrt.policy import facts
 from callrt.policy.facts import Fact
+from callrt.service.log_queue import dropped_lines
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -84,6 +88,7 @@ class Metrics:
         self._refused = counter(
             "callrt_connections_refused_total", "Connections over the bound turned away.", "port"
         )
+        registry.register(_LogLines())
 
     def observe(self, fact: Fact) -> None:
         """Count one fact. Never raises for odd labels, never blocks."""
@@ -161,6 +166,14 @@ class Metrics:
             return "other"
         seen[value] = None
         return value
+
+
+class _LogLines(Collector):
+    """No fact: the log is the process's, and says itself how much it could not write."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        text = "Log lines dropped: nobody read them."
+        yield CounterMetricFamily("callrt_log_lines_dropped", text, value=dropped_lines())
 
 
 async def sample_loop_lag(

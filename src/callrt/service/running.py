@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import trio
 
@@ -29,6 +32,9 @@ SWITCH_SECONDS = 0.0005
 
 STOP_SECONDS = 10.0
 """For an ordered stop after the drain. What has not ended by then is ended with the process."""
+
+LEAVE_SECONDS = 2.0
+"""For the process to end after its service, and for what is still to be written."""
 
 
 async def run_service(
@@ -110,6 +116,26 @@ async def drain_and_stop(
     await trio.sleep(STOP_SECONDS)
     log.error("the ordered stop did not end")
     end_process(1)
+
+
+def leave(status: int) -> None:
+    """The service is over: write out what its tools have printed. A process that has not ended by itself after
+    ``LEAVE_SECONDS`` is ended with ``status``: nobody reads what it still has to say."""
+    end = threading.Timer(LEAVE_SECONDS, os._exit, (status,))
+    end.daemon = True
+    end.start()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+
+
+def end_process(status: int) -> NoReturn:
+    """End the process now, without any clean-up but that of its log, which may take ``LEAVE_SECONDS``."""
+    try:
+        leave(status)
+        logging.shutdown()
+    finally:
+        os._exit(status)
 
 
 def longest_drain(settings: Settings) -> float:

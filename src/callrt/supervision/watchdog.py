@@ -3,18 +3,19 @@
 A thread looks at the event loop from outside. A round of the scheduler that takes longer than ``stall_seconds``
 is reported with the stacks of all threads; one that takes ``kill_seconds`` ends the process, since no code of ours
 could run any more. And whoever stops the whole process can set a hard deadline with :meth:`Watchdog.end_by`: if it
-passes, the stacks of all tasks are written and the process ends. Real time, real threads: not for simulations.
+passes, the stacks of all tasks are written and the process ends. Reports are written aside and for a bounded time:
+perhaps nobody reads them. Real time, real threads: not for simulations.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any, TextIO
 
@@ -25,7 +26,9 @@ from .errors import SpecError
 EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h: an internal error; a parent that sees it starts the process anew."""
 TASK_DUMP_SECONDS = 1.0
-"""How long a living loop gets to write its tasks' stacks before the process ends."""
+"""How long a living loop gets to tell its tasks' stacks before the process ends."""
+WORDS_SECONDS = 2.0
+"""How long the watch waits for a report to be written. What nobody reads must not keep it from ending the process."""
 
 
 class Watchdog:
@@ -42,7 +45,7 @@ class Watchdog:
         exit: Callable[[int], Any] = os._exit,
     ) -> None:
         """``dump``: where stacks go, a real file (default: standard error). ``on_stall(seconds)`` is called from
-        the watching thread, once per stall; it must not touch Trio."""
+        a thread of its own, once per stall; it must not touch Trio."""
         if not 0 < stall_seconds <= kill_seconds:
             raise SpecError(
                 "watchdog.stall_seconds", f"must be > 0 and <= kill_seconds, not {stall_seconds!r}"
@@ -57,13 +60,16 @@ class Watchdog:
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._speaker: threading.Thread | None = None
         self._watching = False
         self._end_at: float | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self.stalls = 0
         """Rounds that took longer than ``stall_seconds``."""
         self.faults = 0
-        """Exceptions that ``on_stall`` raised."""
+        """Exceptions that ``on_stall`` or the writing of a report raised."""
+        self.unsaid = 0
+        """Reports left out because an earlier one was still being written."""
 
     async def run(
         self, ctx: object = None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -135,37 +141,66 @@ class Watchdog:
 
     def _stalled(self, lasting: float) -> None:
         self.stalls += 1
-        self._write(
-            f"callrt watchdog: the event loop has stood still for {lasting:.2f} s; stacks of all threads:\n"
-        )
-        faulthandler.dump_traceback(self._dump, all_threads=True)
-        if self._on_stall is not None:
-            try:
+        self._aside(partial(self._report_stall, lasting))
+
+    def _report_stall(self, lasting: float) -> None:
+        try:
+            if self._on_stall is not None:
                 self._on_stall(lasting)
-            except Exception:
-                self.faults += 1
+        finally:
+            self._write(
+                f"callrt watchdog: the event loop has stood still for {lasting:.2f} s; stacks of all threads:\n"
+                + thread_stacks()
+            )
 
     def _end(self, why: str) -> None:
-        self._write(f"callrt watchdog: {why}; the process ends with status {EXIT_CODE}\n")
-        written = threading.Event()
+        self._aside(partial(self._report_end, why))
+        self._exit(EXIT_CODE)
 
-        def write_tasks() -> None:
-            self._write(task_stacks())
-            written.set()
+    def _report_end(self, why: str) -> None:
+        self._write(f"callrt watchdog: {why}; the process ends with status {EXIT_CODE}\n")
+        told: list[str] = []
+        looked = threading.Event()
+
+        def look() -> None:
+            told.append(task_stacks())
+            looked.set()
 
         if self._token is not None:
             try:
-                self._token.run_sync_soon(write_tasks)
-                written.wait(TASK_DUMP_SECONDS)
+                self._token.run_sync_soon(look)
+                looked.wait(TASK_DUMP_SECONDS)
             except trio.RunFinishedError:
-                self._write("callrt watchdog: the event loop has ended already\n")
-        faulthandler.dump_traceback(self._dump, all_threads=True)
-        self._dump.flush()
-        self._exit(EXIT_CODE)
+                told.append("callrt watchdog: the event loop has ended already\n")
+        self._write("".join(told) + thread_stacks())
+
+    def _aside(self, report: Callable[[], None]) -> None:
+        """``report()`` in a thread that is waited for ``WORDS_SECONDS`` and then left: it ends with the process."""
+        if self._speaker is not None and self._speaker.is_alive():
+            self.unsaid += 1
+            return
+
+        def speak() -> None:
+            try:
+                report()
+            except Exception:
+                self.faults += 1
+
+        self._speaker = threading.Thread(target=speak, name="callrt watchdog's words", daemon=True)
+        try:
+            self._speaker.start()
+        except RuntimeError:  # there is no room for another thread
+            self._speaker = None
+            self.unsaid += 1
+            return
+        self._speaker.join(WORDS_SECONDS)
 
     def _write(self, text: str) -> None:
-        self._dump.write(text)
-        self._dump.flush()
+        # Past the buffer: a thread that is stuck in a write to the same stream has its lock.
+        descriptor = self._dump.fileno()
+        left = memoryview(text.encode(errors="backslashreplace"))
+        while left:
+            left = left[os.write(descriptor, left) :]
 
 
 class _Pulse(trio.abc.Instrument):
@@ -188,6 +223,18 @@ class _Pulse(trio.abc.Instrument):
     def take_longest(self) -> float:
         longest, self._longest = self._longest, 0.0
         return longest
+
+
+def thread_stacks() -> str:
+    """The stacks of all threads as text, innermost call first. Not by ``faulthandler``: that writes with the
+    interpreter's lock in its hand, and where nobody reads it stops all threads for ever."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    lines: list[str] = []
+    for ident, frame in sys._current_frames().items():
+        lines.append(f"thread {names.get(ident, ident)}\n")
+        stack = traceback.StackSummary.extract(traceback.walk_stack(frame), limit=100, lookup_lines=False)
+        lines.extend(f"  {entry.filename}:{entry.lineno} in {entry.name}\n" for entry in stack)
+    return "".join(lines)
 
 
 def task_stacks() -> str:

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import trio
 
@@ -21,7 +21,7 @@ from callrt.errors import CallrtError
 from callrt.policy.settings import Settings
 from callrt.service.garbage import collect_rarely
 from callrt.service.log import configure_logging, secrets_of
-from callrt.service.running import drain_and_stop, each_signal, watched
+from callrt.service.running import drain_and_stop, each_signal, end_process, leave, watched
 from callrt.service.service import Parts, Service, ServiceDesk
 from callrt.service.wiring import make_desk
 from callrt.service.workers.channel import Channel
@@ -99,15 +99,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     line, *listening = (_inherited(number) for number in (args.line, *args.listen))
 
     async def run() -> None:
-        await run_worker(settings, make_desk, Channel(line), listening, end_process=_end_process)
+        await run_worker(settings, make_desk, Channel(line), listening, end_process=end_process)
 
+    status = 1
     try:
         collect_rarely()
         trio.run(run)
+        status = 0
     except CallrtError as error:
         log.error("the worker cannot be kept alive", extra={"reason": type(error).__name__})
-        return error.exit_status
-    return 0
+        status = error.exit_status
+    finally:
+        leave(status)
+    return status
 
 
 def _inherited(number: int) -> socket.socket:
@@ -115,11 +119,6 @@ def _inherited(number: int) -> socket.socket:
     found = socket.socket(fileno=number)
     found.setblocking(False)
     return found
-
-
-def _end_process(status: int) -> NoReturn:
-    logging.shutdown()
-    os._exit(status)
 
 
 if __name__ == "__main__":
