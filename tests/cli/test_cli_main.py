@@ -94,11 +94,15 @@ def test_errors_for_people_are_one_line_and_their_status(
     assert capsys.readouterr().err == f"callrt: {error}\n"
 
 
+@pytest.mark.parametrize(
+    "interrupt",
+    [KeyboardInterrupt(), BaseExceptionGroup("", [BaseExceptionGroup("", [KeyboardInterrupt(), OSError()])])],
+)
 def test_interrupt_is_no_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    interrupt: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(args: object) -> int:
-        raise KeyboardInterrupt
+        raise interrupt
 
     monkeypatch.setattr("callrt.cli.check.run", run)
     assert cli.main(["check"]) == 1

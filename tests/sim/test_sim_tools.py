@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import re
+import signal
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -69,6 +73,24 @@ def test_result_does_not_depend_on_the_number_of_workers() -> None:
     alone, two = run(3, range(4), "carrier", workers=1), run(3, range(4), "carrier", workers=2)
     assert alone.digest == two.digest
     assert (alone.faults, alone.checks, alone.cells) == (two.faults, two.checks, two.cells)
+
+
+def test_interrupt_is_heard_by_the_parent_alone_and_leaves_no_worker() -> None:
+    heard: list[bool] = []
+
+    def interrupt(done: int) -> None:
+        for worker in multiprocessing.active_children():
+            status = Path(f"/proc/{worker.pid}/status").read_text()
+            [blocked] = re.findall(r"SigBlk:\t(\w+)", status)
+            heard.append(not int(blocked, 16) >> (signal.SIGINT - 1) & 1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(3, range(64), "none", workers=2, progress=interrupt)
+    assert heard
+    assert not any(heard)
+    assert multiprocessing.active_children() == []
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 @pytest.mark.parametrize("profile", profile_names())

@@ -53,6 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return leaving.code if isinstance(leaving.code, int) else 2
     except KeyboardInterrupt:
         return 1
+    except BaseExceptionGroup as group:
+        # As it comes out of Trio's nurseries.
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
+        return 1
     except BrokenPipeError:
         # Whoever read our output has had enough. Nothing more may be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

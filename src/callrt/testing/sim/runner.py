@@ -7,11 +7,13 @@ import hashlib
 import logging
 import os
 import random
+import signal
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import closing, contextmanager
 from multiprocessing import get_context
 
 import attrs
@@ -124,14 +126,16 @@ def run(
     workers: int | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Summary:
-    """Play calls ``numbers`` of the run ``seed``. What comes out does not depend on ``workers``."""
+    """Play calls ``numbers`` of the run ``seed``. What comes out does not depend on ``workers``.
+    Interrupted, or if ``progress`` raises: no worker is left."""
     began = time.monotonic()
     workers = min(workers or os.cpu_count() or 1, max(1, len(numbers)))
     summary = Summary(seed, profile_name, workers=workers)
     results: list[CallResult] = []
-    for result in _results(seed, numbers, profile_name, workers):
-        results.append(result)
-        progress(len(results))
+    with closing(_results(seed, numbers, profile_name, workers)) as played:
+        for result in played:
+            results.append(result)
+            progress(len(results))
     ledger = hashlib.sha256()
     for result in sorted(results, key=lambda each: each.number):
         ledger.update(f"{result.number} {result.digest}\n".encode())
@@ -149,7 +153,9 @@ def run(
     return summary
 
 
-def _results(seed: int, numbers: Sequence[int], profile_name: str, workers: int) -> Iterator[CallResult]:
+def _results(
+    seed: int, numbers: Sequence[int], profile_name: str, workers: int
+) -> Generator[CallResult, None, None]:
     if workers == 1:
         profile = load_profile(profile_name)
         _prepare()
@@ -160,14 +166,30 @@ def _results(seed: int, numbers: Sequence[int], profile_name: str, workers: int)
     # Spawned, not forked: a worker must not inherit what its parent has run.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting: set[Future[list[CallResult]]] = set()
-        for chunk in chunks:
-            waiting.add(pool.submit(_chunk, seed, chunk, profile_name))
-            if len(waiting) >= 4 * workers:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield from future.result()
-        for future in waiting:
-            yield from future.result()
+        try:
+            for chunk in chunks:
+                with _deaf_children():
+                    waiting.add(pool.submit(_chunk, seed, chunk, profile_name))
+                if len(waiting) >= 4 * workers:
+                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield from future.result()
+            for future in waiting:
+                yield from future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # a worker ends after its present chunk
+            raise
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes started within never hear Ctrl-C, not even while they import: a terminal tells all of them, and the
+    parent alone has something to say. What the parent is told meanwhile, it hears afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _chunk(seed: int, numbers: Sequence[int], profile_name: str) -> list[CallResult]:
