@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -16,6 +18,7 @@ from callrt.protocol.call_state import CallState
 from callrt.service.tokens import PathTokens
 from callrt.telephony.signatures import HEADER, sign
 from callrt.testing.carrier import Line
+from callrt.testing.carrier_call import PhoneCall
 from callrt.testing.model_server import EmulatedModel
 from callrt.testing.world import World, open_world
 from callrt.testing.world_process import TOKEN
@@ -59,6 +62,17 @@ async def is_let_in(world: World, call_sid: str, generation: int) -> bool:
         return False
 
 
+@asynccontextmanager
+async def talking(world: World) -> AsyncIterator[PhoneCall]:
+    """A call whose caller has begun to hear the agent; afterwards he is gone."""
+    call = world.carrier.place(greeted)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call.run)
+        await call.line.wait_heard_ms(500)
+        yield call
+        nursery.cancel_scope.cancel()
+
+
 async def ended_call(world: World) -> str:
     call = world.carrier.place(greeted)
     await call.run()
@@ -91,12 +105,8 @@ async def test_token_of_a_call_that_nobody_knows_is_refused_at_the_upgrade(autoj
 
 async def test_call_of_a_dead_process_takes_a_new_token_and_no_used_one(autojump_clock: object) -> None:
     async with open_world(EmulatedModel(script()), agent=AGENT) as world:
-        call = world.carrier.place(greeted)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(call.run)
-            await call.line.wait_heard_ms(500)
+        async with talking(world) as call:
             world.process.kill()
-            nursery.cancel_scope.cancel()
         await world.boot()
         assert not await is_let_in(world, call.call_sid, 1)
         assert await is_let_in(world, call.call_sid, 2)
@@ -126,12 +136,8 @@ async def test_upgrade_waits_for_no_journal(autojump_clock: object) -> None:
 
 
 async def test_upgrade_for_a_call_that_is_here_asks_nobody(autojump_clock: object) -> None:
-    async with open_world(EmulatedModel(script()), agent=AGENT) as world:
-        call = world.carrier.place(greeted)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(call.run)
-            await call.line.wait_heard_ms(500)
-            asked = world.desk.expects(call.call_sid, 1)
-            with pytest.raises(StopIteration) as answer:
-                asked.send(None)  # a checkpoint would be yielded here
-            assert answer.value.value is False
+    async with open_world(EmulatedModel(script()), agent=AGENT) as world, talking(world) as call:
+        asked = world.desk.expects(call.call_sid, 1)
+        with pytest.raises(StopIteration) as answer:
+            asked.send(None)  # a checkpoint would be yielded here
+        assert answer.value.value is False
