@@ -103,6 +103,81 @@ def test_journal_that_cannot_be_used_is_an_error(
     assert lines[0].startswith("error: callrt.toml: [journal] url: ")
 
 
+def test_every_mistake_in_the_file_is_a_line_beside_those_of_what_it_names(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TWILIO_AUTH_TOKEN")
+    status, lines = check(
+        capsys,
+        """
+[server]
+port = "x"
+public_uri = "https://calls.example.org"
+admin_port = 70000
+[models.main]
+provider = "openai"
+[agents.front-desk]
+instrutions = "You answer."
+tools = ["nothing_here:book"]
+[agents.sales]
+model = "mian"
+[routes]
+default = "front-dsk"
+[resilience]
+model_retries = 1.5
+max_call_seconds = 0
+[telemetry]
+""",
+    )
+    assert status == 2
+    assert lines == [
+        "error: callrt.toml: " + finding
+        for finding in (
+            "[telemetry]: unknown key; did you mean [server]?",
+            '[server] public_uri: unknown key; did you mean "public_url"?',
+            "[server] port: must be a whole number, without quotes; write port = 1",
+            "[server] admin_port: must be between 0 and 65535",
+            "[carriers.twilio] auth_token: the environment variable TWILIO_AUTH_TOKEN is not set; "
+            "set it, or write the value here",
+            '[models.main] provider: there is no provider "openai"; did you mean "openai-realtime"?',
+            '[agents.front-desk] instrutions: unknown key; did you mean "instructions"?',
+            '[agents.sales] model: there is no model "mian"; did you mean "main"?',
+            '[agents.sales] instructions: is missing; write instructions = "…"',
+            '[routes] default: there is no agent "front-dsk"; did you mean "front-desk"?',
+            "[resilience] model_retries: must be a whole number, without quotes; write model_retries = 1",
+            "[resilience] max_call_seconds: must be between 1 and 86400",
+            f"[agents.front-desk] tools: Tool 'nothing_here:book': there is no module 'nothing_here' in {folder}.",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("[agent.front-desk]\ninstructions = 'x'", "[agent]: unknown key; did you mean [agents]?"),
+        ("agents = 3", "agents: must be a table; begin it with a line [agents]"),
+        ("", "[agents]: there is no agent; write a table [agents.front-desk] with instructions"),
+        ("[agents]\na = 1", "agents.a: must be a table; begin it with a line [agents.a]"),
+        ("[agents.a]\ninstructions = ''", "[agents.a] instructions: is empty; write a value"),
+        ("[agents.a]\ninstructions = 'x'\nmodel = ''", "[agents.a] model: is empty; write a value"),
+        (
+            GOOD + "[journal]\nurl = 'mysql://x'",
+            '[journal] url: must name a file; write url = "sqlite:///callrt.db"',
+        ),
+        (
+            GOOD.replace("https://", "nowhere://"),
+            '[server] public_url: must be an address; write "https://…"',
+        ),
+    ],
+)
+def test_what_follows_from_a_mistake_is_no_finding(
+    text: str, finding: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, lines = check(capsys, text)
+    assert status == 2
+    assert [line for line in lines if line.startswith("error")] == [f"error: callrt.toml: {finding}"]
+
+
 def test_every_finding_is_a_line_of_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = GOOD.replace("clinic_tools:book", "none:x") + '[journal]\nurl = "sqlite:///nowhere/x.db"\n'
     status, lines = check(capsys, text)

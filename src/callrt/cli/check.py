@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from callrt.errors import ConfigError
 from callrt.policy.settings import Settings
-from callrt.service.config import load_settings
+from callrt.service.config import read_settings
 from callrt.service.loading import check_comfort, check_tools, languages, unheard_comfort
 from callrt.service.probe import probe_journal
 from callrt.service.wiring import route
@@ -45,15 +45,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Exit status: 0 without errors, else 2."""
     try:
-        settings = load_settings(args.config, os.environ)
+        settings, findings = read_settings(args.config, os.environ)
     except ConfigError as error:
         print(f"error: {error}")
         return error.exit_status
-    errors = list(find_errors(settings))
+    # What follows from a wrong key, whose value is not the operator's, is no finding.
+    errors = [*findings, *(found for found in find_errors(settings) if not findings.about(found))]
     for finding in errors:
         print(f"error: {args.config}: {finding}")
     for finding in find_warnings(settings):
-        print(f"warning: {args.config}: {finding}")
+        if not findings.about(finding):
+            print(f"warning: {args.config}: {finding}")
     if errors:
         return 2
     tools = sum(len(agent.tools) for agent in settings.agents.values())
@@ -96,7 +98,7 @@ def find_warnings(settings: Settings) -> Iterator[str]:
         yield '[server] admin_host: others may read the metrics; write "127.0.0.1", or guard the port'
     if not settings.twilio.verify_signatures:
         yield "[carriers.twilio] verify_signatures: anybody may place calls; write true"
-    if "default" not in settings.routes:
+    if "default" not in settings.routes and settings.agents:
         yield f'[routes] default: is missing; calls to other numbers reach the first agent, "{route(settings, "")}"'
     if (unheard := unheard_comfort(settings)) is not None:
         yield unheard

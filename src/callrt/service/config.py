@@ -20,9 +20,9 @@ from callrt.policy.settings import (
     TwilioSettings,
 )
 from callrt.protocol.models.transcoding import AUDIO_FORMATS, AudioFormat
-from callrt.service.config_reader import NO_HOST, Table, is_host
+from callrt.service.config_reader import NO_HOST, Findings, Table, is_host
 
-__all__ = ["ConfigError", "load_journal_settings", "load_settings", "same_port"]
+__all__ = ["ConfigError", "load_journal_settings", "load_settings", "read_settings", "same_port"]
 
 PROVIDERS = ("openai-realtime",)
 
@@ -41,41 +41,54 @@ _ROUTE = r"default|\+?[0-9]{3,15}|[^\s:]+:[^\s]+"
 def load_settings(path: Path, env: Mapping[str, str]) -> Settings:
     """The whole file, checked. Reads nothing but the file and ``env``; opens and imports nothing.
 
-    Raises :class:`ConfigError`: one sentence with the file, the key and what to write instead.
+    Raises :class:`ConfigError`: one sentence with the file, the first key that is wrong and what to write instead.
     """
-    root = _root(path, env)
+    settings, findings = read_settings(path, env)
+    findings.raise_first(str(path))
+    return settings
+
+
+def read_settings(path: Path, env: Mapping[str, str]) -> tuple[Settings, Findings]:
+    """The whole file with all that is wrong with it. What is wrong is left at its default, or empty.
+
+    Raises :class:`ConfigError` for a file that cannot be read at all.
+    """
+    findings = Findings()
+    root = _root(path, env, findings)
     server = _server(root.table("server"))
-    journal_url = _journal_url(root.table("journal"))
+    journal = root.table("journal")
+    journal_url = _journal_url(journal)
     twilio = _twilio(root.table("carriers").only(("twilio",)).table("twilio"))
     models = _models(root.table("models"))
-    agents = _agents(root.table("agents"), models)
-    routes = _routes(root.table("routes"), agents)
-    resilience = _resilience(root.table("resilience"))
-    comfort_folder = _comfort_folder(root.table("comfort"), _folder(path))
-    return Settings(
+    agents = _agents(root, models)
+    settings = Settings(
         folder=_folder(path),
         server=server,
         journal_url=journal_url,
-        journal_keep_days=root.table("journal").number("keep_days", 400, 1, 36_500),
+        journal_keep_days=journal.number("keep_days", 400, 1, 36_500),
         twilio=twilio,
         models=models,
         agents=agents,
-        routes=routes,
-        resilience=resilience,
-        comfort_folder=comfort_folder,
+        routes=_routes(root.table("routes"), agents),
+        resilience=_resilience(root.table("resilience")),
+        comfort_folder=_comfort_folder(root.table("comfort"), _folder(path)),
     )
+    return settings, findings
 
 
 def load_journal_settings(path: Path, env: Mapping[str, str]) -> tuple[Path, str]:
     """``(folder, journal url)`` alone: who only reads the journal needs no credentials in the environment."""
-    return _folder(path), _journal_url(_root(path, env).table("journal"))
+    findings = Findings()
+    url = _journal_url(_root(path, env, findings).table("journal"))
+    findings.raise_first(str(path))
+    return _folder(path), url
 
 
 def _folder(path: Path) -> Path:
     return path.resolve().parent
 
 
-def _root(path: Path, env: Mapping[str, str]) -> Table:
+def _root(path: Path, env: Mapping[str, str], findings: Findings) -> Table:
     try:
         text = path.read_bytes().decode()
     except FileNotFoundError:
@@ -97,7 +110,7 @@ def _root(path: Path, env: Mapping[str, str]) -> Table:
         raise ConfigError(
             f"{path}: cannot be read: a number has too many digits, or brackets are nested too deeply; write less"
         ) from None
-    return Table(str(path), "", values, env).only(_TABLES)
+    return Table("", values, env, findings).only(_TABLES)
 
 
 def _server(table: Table) -> ServerSettings:
@@ -115,7 +128,7 @@ def _server(table: Table) -> ServerSettings:
         drain_seconds=table.number("drain_seconds", default.drain_seconds, 0, 86400),
     )
     if same_port(server):
-        raise table.error(
+        table.refuse(
             "admin_port", "is the public port; write another number, so that carriers cannot reach it"
         )
     return server
@@ -130,17 +143,20 @@ def same_port(server: ServerSettings) -> bool:
 def _host(table: Table, key: str, default: str) -> str:
     host = table.text(key, default)
     if not is_host(host):
-        raise table.error(key, NO_HOST)
+        table.refuse(key, NO_HOST)
+        return default
     return host
 
 
 def _journal_url(table: Table) -> str:
     table.only(("url", "keep_days"))
-    url = table.text("url", "sqlite:///callrt.db")
+    default = "sqlite:///callrt.db"
+    url = table.text("url", default)
     try:
         database_path(url, Path())
     except ValueError:
-        raise table.error("url", 'must name a file; write url = "sqlite:///callrt.db"') from None
+        table.refuse("url", f'must name a file; write url = "{default}"')
+        return default
     return url
 
 
@@ -184,11 +200,10 @@ def _audio(table: Table) -> AudioFormat:
     return "pcm24" if asked == "pcm24" else "pcmu"
 
 
-def _agents(table: Table, models: Mapping[str, ModelSettings]) -> dict[str, AgentSettings]:
+def _agents(root: Table, models: Mapping[str, ModelSettings]) -> dict[str, AgentSettings]:
+    table = root.table("agents")
     if not table.names():
-        raise ConfigError(
-            f"{table.file}: [agents]: there is no agent; write a table [agents.front-desk] with instructions"
-        )
+        root.refuse("agents", "there is no agent; write a table [agents.front-desk] with instructions")
     return {name: _agent(table.table(_named(table, name, "agent")), name, models) for name in table.names()}
 
 
@@ -218,12 +233,14 @@ def _agent(table: Table, name: str, models: Mapping[str, ModelSettings]) -> Agen
         ),
     )
     if agent.transfer_sms and agent.transfer_to is None:
-        raise table.error("transfer_sms", 'needs a human to send it to; write transfer_to = "+15550100009"')
+        table.refuse("transfer_sms", 'needs a human to send it to; write transfer_to = "+15550100009"')
     return agent
 
 
 def _routes(table: Table, agents: Mapping[str, AgentSettings]) -> dict[str, str]:
     routes: dict[str, str] = {}
+    if not agents:
+        return routes
     for key in table.names():
         table.matching(
             key, key, _ROUTE, 'unknown key; did you mean "default", or a number such as "+15550100002"?'
@@ -233,7 +250,8 @@ def _routes(table: Table, agents: Mapping[str, AgentSettings]) -> dict[str, str]
         return routes
     if len(agents) == 1:
         return {"default": next(iter(agents))}
-    raise table.error("default", f'is missing; write default = "{next(iter(agents))}"')
+    table.refuse("default", f'is missing; write default = "{next(iter(agents))}"')
+    return routes
 
 
 def _resilience(table: Table) -> Resilience:
@@ -261,7 +279,8 @@ def _comfort_folder(table: Table, base: Path) -> Path | None:
         return None
     path = base / folder
     if not path.is_dir():
-        raise table.error("folder", "there is no such folder beside the file; create it, or remove the key")
+        table.refuse("folder", "there is no such folder beside the file; create it, or remove the key")
+        return None
     return path
 
 
@@ -279,23 +298,31 @@ def _named(table: Table, name: str, what: str) -> str:
 def _address(table: Table, key: str, default: str, schemes: tuple[str, ...], *, query: bool = False) -> str:
     """The address as it was written, its scheme in small letters: others look at how it begins."""
     url = table.text(key, default)
+    if (remedy := _wrong_with_address(url, schemes, query=query)) is not None:
+        table.refuse(key, remedy)
+        return default
+    scheme = urlsplit(url).scheme
+    return scheme + url[len(scheme) :]
+
+
+def _wrong_with_address(url: str, schemes: tuple[str, ...], *, query: bool) -> str | None:
     remedy = f'must be an address; write "{schemes[-1]}://…"'
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        raise table.error(key, remedy) from None
+        return remedy
     if (
         parts.scheme not in schemes
         or not parts.hostname
         or not parts.path.isascii()
         or any(c.isspace() or not c.isprintable() for c in url)
     ):
-        raise table.error(key, remedy)
+        return remedy
     if not is_host(parts.hostname):
-        raise table.error(key, NO_HOST)
+        return NO_HOST
     if "@" in parts.netloc:
-        raise table.error(key, "must not hold a user name or a password; write the address alone")
+        return "must not hold a user name or a password; write the address alone"
     if "#" in url or ("?" in url and not query):
-        raise table.error(key, "must not have a ? or a #; write the address alone")
-    return parts.scheme + url[len(parts.scheme) :]
+        return "must not have a ? or a #; write the address alone"
+    return None

@@ -1,7 +1,8 @@
 """Reading one TOML table key by key: types, ranges, ``${NAME}``, and errors that say what to write instead.
 
-Every error is one sentence with the file, the key and the remedy. Only names of models, agents and providers
-are quoted, and nothing from the environment: a value may be, or may have been meant to be, a secret.
+Every finding is one sentence with the key and the remedy. Only names of models, agents and providers
+are quoted, and nothing from the environment: a value may be, or may have been meant to be, a secret. Reading goes
+on behind a finding with something of the right type in the value's place, so that one look at a file finds them all.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any
 
@@ -54,18 +55,53 @@ def is_host(text: str) -> bool:
     return True
 
 
+class Findings:
+    """What is wrong with a file: one remedy for each key, in the order in which they were found."""
+
+    def __init__(self) -> None:
+        self._remedies: dict[str, str] = {}
+        self._explained: list[str] = []
+
+    def add(self, where: str, remedy: str) -> None:
+        """A key's first finding counts; what follows from it is none."""
+        if where not in self._explained:
+            self._remedies.setdefault(where, remedy)
+
+    def explain(self, where: str) -> None:
+        """What is found here from now on follows from another finding."""
+        self._explained.append(where)
+
+    def about(self, finding: str) -> bool:
+        """Whether a sentence that begins with its key is about one that is known to be wrong."""
+        where = finding.split(": ")[0]
+        return where in self._remedies or where in self._explained
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{where}: {remedy}" for where, remedy in self._remedies.items())
+
+    def raise_first(self, file: str) -> None:
+        """Raises :class:`ConfigError` with the first, if there is one."""
+        for finding in self:
+            raise ConfigError(f"{file}: {finding}")
+
+
 class Table:
     """One table of the file. ``only`` refuses unknown keys, then values are taken by key."""
 
-    def __init__(self, file: str, path: str, values: Mapping[str, Any], env: Mapping[str, str]) -> None:
-        self.file = file
+    def __init__(
+        self, path: str, values: Mapping[str, Any], env: Mapping[str, str], findings: Findings
+    ) -> None:
         self.path = path
+        self.findings = findings
         self._values = values
         self._env = env
 
-    def error(self, key: str, remedy: str) -> ConfigError:
-        where = f"[{self.path}] {key}" if self.path else f"[{key}]"
-        return ConfigError(f"{self.file}: {where}: {remedy}")
+    def refuse(self, key: str, remedy: str) -> None:
+        """What is wrong with a key, and what to write instead."""
+        self.findings.add(self._where(key), remedy)
+
+    def _where(self, key: str) -> str:
+        return f"[{self.path}] {key}" if self.path else f"[{key}]"
 
     def names(self) -> list[str]:
         """The keys that are there, in the order of the file."""
@@ -78,35 +114,39 @@ class Table:
             if key not in names:
                 near = nearest(key, names)
                 meant = f'"{near}"' if self.path else f"[{near}]"
-                raise self.error(key, f"unknown key; did you mean {meant}?")
+                self.refuse(key, f"unknown key; did you mean {meant}?")
+                if near is not None and near not in self._values:
+                    self.findings.explain(self._where(near))
         return self
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
     def table(self, key: str) -> Table:
-        """A table within this one; an empty one if it is not there."""
+        """A table within this one; an empty one if it is not there, or is none."""
+        path = f"{self.path}.{key}" if self.path else key
         value = self._values.get(key, {})
-        if not isinstance(value, dict):
-            path = f"{self.path}.{key}" if self.path else key
-            raise ConfigError(f"{self.file}: {path}: must be a table; begin it with a line [{path}]")
-        return Table(self.file, f"{self.path}.{key}" if self.path else key, value, self._env)
+        if isinstance(value, dict):
+            return Table(path, value, self._env, self.findings)
+        self.findings.add(path, f"must be a table; begin it with a line [{path}]")
+        self.findings.explain(f"[{path}]")
+        return Table(path, {}, self._env, Findings())
 
     def text(self, key: str, default: str | None = None, *, empty: bool = False) -> str:
         """A string; without a default it must be there. ``empty`` allows "". Defaults may hold ${NAME}."""
         value = self._take(key, str, default)
         expanded = self._expand(key, value)
         if not expanded.strip() and not empty:
-            raise self.error(key, "is empty; write a value")
+            self.refuse(key, "is empty; write a value")
         return expanded
 
     def optional_text(self, key: str) -> str | None:
         return self.text(key) if key in self._values else None
 
     def matching(self, key: str, value: str, pattern: str, remedy: str) -> str:
-        """``value`` if the whole of it matches."""
+        """``value``, the whole of which has to match."""
         if re.fullmatch(pattern, value) is None:
-            raise self.error(key, remedy)
+            self.refuse(key, remedy)
         return value
 
     def boolean(self, key: str, default: bool) -> bool:
@@ -116,68 +156,69 @@ class Table:
     def integer(self, key: str, default: int, low: int, high: int) -> int:
         value: int = self._take(key, int, default)
         if not low <= value <= high:
-            raise self.error(key, f"must be between {low} and {high}")
+            self.refuse(key, f"must be between {low} and {high}")
+            return default
         return value
 
     def number(self, key: str, default: float, low: float, high: float) -> float:
         """A whole or decimal number within the bounds; nan and inf are within none."""
         value: float = self._take(key, float, default)
         if not low <= value <= high:
-            raise self.error(key, f"must be between {low:g} and {high:g}")
+            self.refuse(key, f"must be between {low:g} and {high:g}")
+            return default
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of strings, empty by default."""
         values = self._take(key, list, [])
         if not all(isinstance(value, str) for value in values):
-            raise self.error(key, 'must be a list of strings; write ["…", "…"]')
+            self.refuse(key, 'must be a list of strings; write ["…", "…"]')
+            return ()
         return tuple(self._expand(key, value) for value in values)
 
     def one_of(self, key: str, value: str, known: Iterable[str], what: str) -> str:
-        """``value`` if it is one of the known names; else an error that names the nearest."""
+        """``value``, which has to be one of the known names; the finding names the nearest."""
         names = list(known)
         if value in names:
             return value
         near = nearest(value, names)
         hint = f'; did you mean "{near}"?' if near is not None else ""
         shown = f'"{value}"' if value == self._values.get(key) else "of the name that the environment gives"
-        raise self.error(key, f"there is no {what} {shown}{hint}")
+        self.refuse(key, f"there is no {what} {shown}{hint}")
+        return value
 
     def _take(self, key: str, kind: type, default: Any) -> Any:
+        stand_in = kind() if default is None else default
         if key not in self._values:
             if default is None:
-                raise self.error(key, f"is missing; write {key} = {_example(kind)}")
-            return default
+                self.refuse(key, f"is missing; write {key} = {_example(kind)}")
+            return stand_in
         value = self._values[key]
         if kind in (int, float) and isinstance(value, str) and "${" in value:
-            value = self._number_from_environment(key, value, kind)
+            try:
+                value = kind(self._expand(key, value))
+            except ValueError:
+                self.refuse(key, f"the environment gives it no {_TYPE_NAMES[kind].split(',')[0][2:]}")
+                return stand_in
         # bool is an int to Python, and an int may stand where a decimal number may.
         right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value, right = _as_float(value), True
         if not right:
-            raise self.error(key, f"must be {_TYPE_NAMES[kind]}; write {key} = {_example(kind)}")
+            self.refuse(key, f"must be {_TYPE_NAMES[kind]}; write {key} = {_example(kind)}")
+            return stand_in
         return value
-
-    def _number_from_environment(self, key: str, text: str, kind: type) -> Any:
-        expanded = self._expand(key, text)
-        try:
-            return kind(expanded)
-        except ValueError:
-            raise self.error(
-                key, f"the environment gives it no {_TYPE_NAMES[kind].split(',')[0][2:]}"
-            ) from None
 
     def _expand(self, key: str, text: str) -> str:
         def value_of(match: re.Match[str]) -> str:
             name = match.group(1)
             if not match.group(0).endswith("}") or not _ENVIRONMENT_NAME.match(name):
-                raise self.error(key, "a ${ begins the name of an environment variable; write ${NAME}")
-            if name not in self._env:
-                raise self.error(
+                self.refuse(key, "a ${ begins the name of an environment variable; write ${NAME}")
+            elif name not in self._env:
+                self.refuse(
                     key, f"the environment variable {name} is not set; set it, or write the value here"
                 )
-            return self._env[name]
+            return self._env.get(name, "")
 
         return _NAME.sub(value_of, text)
 
