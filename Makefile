@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo compiled test crash lint format bench bench-peers bench-check bench-frame bench-transcoding bench-memory bench-supervision mutants conformance clean help sim chaos soak alerts dashboard
+.PHONY: demo compiled test crash lint format bench bench-peers bench-check bench-frame bench-instructions bench-transcoding bench-memory bench-supervision mutants conformance clean help sim chaos soak alerts dashboard
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -77,6 +77,9 @@ bench-check: bench-peers ## has a call become dearer, against the bare bridge in
 
 bench-frame: $(STAMP) ## microseconds of each message of one call, step by step
 	@$(BIN)/python bench/frame.py
+
+bench-instructions: $(STAMP) ## machine instructions of a call's messages, counted under callgrind
+	@$(BIN)/python bench/instructions.py
 
 bench-transcoding: $(STAMP) ## cost, delay and purity of a 24 kHz model's audio
 	@$(BIN)/python bench/transcoding.py
