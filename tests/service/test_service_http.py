@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 import trio
@@ -39,6 +39,36 @@ async def test_requests_are_served_one_after_the_other_on_one_connection(
         for number in range(5):
             answer = await client.request("POST", f"/a%20b?n={number}", body=b"x" * number)
             assert (answer.status, answer.text) == (200, f"POST /a b n={number} " + "x" * number)
+
+
+async def test_request_that_comes_as_its_place_is_taken_is_not_begun(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    begun: list[str] = []
+    waits: list[bool] = []
+
+    @contextmanager
+    def waiting() -> Iterator[None]:
+        waits.append(True)
+        yield
+        waits.append(False)
+
+    async def handler(request: HttpRequest) -> HttpResponse:
+        assert waits[-1:] != [True]
+        begun.append(request.path)
+        return HttpResponse(200)
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: serve_http(theirs, handler, waiting=waiting))
+        client = Client(ours)
+        assert (await client.request("GET", "/first")).status == 200
+        await trio.testing.wait_all_tasks_blocked()
+        assert waits == [True, False, True]
+        await client.send(b"GET /second HTTP/1.1\r\nhost: h\r\n\r\n")
+        nursery.cancel_scope.cancel()
+    assert begun == ["/first"]
+    assert waits == [True, False] * 2
 
 
 async def test_head_has_the_length_and_no_body(autojump_clock: trio.testing.MockClock) -> None:

@@ -27,6 +27,7 @@ from callrt.wire.websocket import UpgradeRefused, connect_over
 
 URLS = Urls("https://calls.example.org")
 TOKENS = PathTokens(KEY)
+BUSY_SECONDS = 5
 TOKEN = TOKENS.issue(CALL, 1)
 
 
@@ -60,6 +61,8 @@ class Served:
         self.port = Port("public", self._http, observe=self.facts.observe, media=door.serve, limits=limits)
 
     async def _http(self, request: HttpRequest) -> HttpResponse:
+        if request.path == "/busy":
+            await trio.sleep(BUSY_SECONDS)
         return HttpResponse(200, request.path.encode())
 
     def dial(self) -> trio.abc.Stream:
@@ -262,15 +265,52 @@ async def test_connections_over_the_bound_are_turned_away_and_counted_by_kind(
         with pytest.raises(UpgradeRefused) as caught:
             await served.socket()
         assert caught.value.status == 503
-        idle = [served.dial(), served.dial()]
-        for stream in idle:
-            assert (await Client(stream).request("GET", "/")).status == 200
+        busy = [served.dial(), served.dial()]
+        for stream in busy:
+            await Client(stream).send(b"GET /busy HTTP/1.1\r\nhost: h\r\n\r\n")
+        await trio.testing.wait_all_tasks_blocked()
         assert (await Client(served.dial()).request("GET", "/")).status == 503
         assert served.facts == [ConnectionRefused("public")] * 2
-        for stream in idle:
-            await stream.aclose()
-        await trio.sleep(1)
+        await trio.sleep(BUSY_SECONDS)
         assert (await Client(served.dial()).request("GET", "/")).status == 200
+
+
+HAVE_NOTHING_MORE_TO_SAY = {
+    "answered": b"GET / HTTP/1.1\r\nhost: h\r\n\r\n",
+    "owes a body": b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\n",
+    "was refused": b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 999999999\r\n\r\n",
+    "has begun another": b"GET / HTTP/1.1\r\nhost: h\r\n\r\nGET /",
+}
+
+
+@pytest.mark.parametrize("crowd", HAVE_NOTHING_MORE_TO_SAY)
+async def test_crowd_that_says_nothing_more_keeps_nobody_out(
+    crowd: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with serving(limits=PortLimits(http_connections_max=3)) as served:
+        for _ in range(8):
+            await served.dial().send_all(HAVE_NOTHING_MORE_TO_SAY[crowd])
+            await trio.testing.wait_all_tasks_blocked()
+        assert served.port.http_connections == 3
+        assert (await Client(served.dial()).request("GET", "/")).status == 200
+        assert trio.current_time() == 0
+        assert served.facts == [ConnectionRefused("public")] * 6
+        await trio.sleep(60)
+        assert served.port.http_connections == 0
+
+
+async def test_who_has_waited_longest_for_its_peer_makes_room_and_who_works_does_not(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with serving(limits=PortLimits(http_connections_max=3)) as served:
+        busy, first, second = (Client(served.dial()) for _ in range(3))
+        await busy.send(b"GET /busy HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
+        for client in (first, second, first):
+            assert (await client.request("GET", "/")).status == 200
+        assert (await Client(served.dial()).request("GET", "/")).status == 200
+        assert await second.stream.receive_some() == b""
+        assert (await first.request("GET", "/")).status == 200
+        assert b"/busy" in await raw_answer(busy.stream)
 
 
 async def test_crowd_that_says_nothing_keeps_nobody_out(autojump_clock: trio.testing.MockClock) -> None:

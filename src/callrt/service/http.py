@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -82,14 +83,20 @@ class _Refused(Exception):
 
 
 async def serve_http(
-    stream: trio.abc.Stream, handler: Handler, *, limits: HttpLimits | None = None, initial: bytes = b""
+    stream: trio.abc.Stream,
+    handler: Handler,
+    *,
+    limits: HttpLimits | None = None,
+    initial: bytes = b"",
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Serve one connection until either side ends it, then close it. ``initial``: bytes already read from it.
 
-    Whatever the peer or the handler does, nothing but a cancellation comes out of here. If cancelled: the
-    connection is dropped.
+    ``waiting`` is entered while nothing is done but wait for the peer: who needs the place may cancel then, and
+    a request that comes in that moment is not begun. Whatever the peer or the handler does, nothing but a
+    cancellation comes out of here. If cancelled: the connection is dropped.
     """
-    connection = _Connection(stream, limits or HttpLimits(), initial)
+    connection = _Connection(stream, limits or HttpLimits(), initial, waiting)
     try:
         await connection.serve(handler)
     except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError, trio.TooSlowError):
@@ -101,8 +108,15 @@ async def serve_http(
 
 
 class _Connection:
-    def __init__(self, stream: trio.abc.Stream, limits: HttpLimits, initial: bytes) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        limits: HttpLimits,
+        initial: bytes,
+        waiting: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self._stream = stream
+        self._waiting = waiting
         self._limits = limits
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes_max)
         self._fresh = True
@@ -199,7 +213,10 @@ class _Connection:
         raise _Refused(HttpResponse.sentence(408, "the body did not arrive in time"))
 
     async def _receive(self) -> None:
-        self._h11.receive_data(bytes(await self._stream.receive_some(16 * 1024)))
+        with self._waiting():
+            data = await self._stream.receive_some(16 * 1024)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._h11.receive_data(bytes(data))
 
     async def _respond(self, handler: Handler, request: HttpRequest) -> HttpResponse:
         try:
@@ -243,6 +260,6 @@ class _Connection:
         """Let the peer read our answer: closing with unread input would reset the connection under it."""
         if isinstance(self._stream, trio.abc.HalfCloseableStream):
             await self._stream.send_eof()
-        with trio.move_on_after(self._limits.linger_seconds):
+        with trio.move_on_after(self._limits.linger_seconds), self._waiting():
             while await self._stream.receive_some(64 * 1024):
                 pass

@@ -1,7 +1,7 @@
 """A port: looks at the head of a connection's first request and gives it to HTTP or to media.
 
 Connections are bounded by kind, so that a crowd of idle webhooks cannot keep a call's media out, and a crowd
-that says nothing keeps nobody out. Whatever happens to one connection stays with it: nothing but a
+that says nothing, or nothing more, keeps nobody out. Whatever happens to one connection stays with it: nothing but a
 cancellation comes out of a handler.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -52,6 +53,7 @@ class PortLimits:
     unknown_connections_max: int = 512
     """Whose first head is not there yet. Who means it sends it at once: one more, and the oldest has to go."""
     http_connections_max: int = 512
+    """One more, and the one that has waited longest for its peer has to go. If none waits, the new one has to."""
     media_connections_max: int = 2000
     """Above what one process can carry; admission of calls is the desk's."""
 
@@ -85,6 +87,8 @@ class Port:
         self._resting: dict[Visit, None] = {}
         self._unknown: dict[trio.CancelScope, None] = {}
         """Connections whose first head is awaited, the oldest first."""
+        self._waiting: dict[trio.CancelScope, None] = {}
+        """HTTP connections that have nothing to do but wait for their peer, the longest first."""
         self.http_connections = 0
         self.media_connections = 0
 
@@ -186,15 +190,41 @@ class Port:
             return None
         if self._media is not None and self._is_media(head):
             return await self._serve_media(self._media, stream, head)
-        if self.http_connections >= self._limits.http_connections_max:
+        if self.http_connections >= self._limits.http_connections_max and not self._make_room():
             await self._turn_away(stream)
             return None
         self.http_connections += 1
-        try:
-            await serve_http(stream, self._answer_http, limits=self._http_limits, initial=head)
-        finally:
-            self.http_connections -= 1
+        with trio.CancelScope() as place:
+            try:
+                await serve_http(
+                    stream,
+                    self._answer_http,
+                    limits=self._http_limits,
+                    initial=head,
+                    waiting=lambda: self._waits(place),
+                )
+            finally:
+                if not place.cancel_called:
+                    self.http_connections -= 1
         return None
+
+    @contextmanager
+    def _waits(self, place: trio.CancelScope) -> Iterator[None]:
+        self._waiting[place] = None
+        try:
+            yield
+        finally:
+            self._waiting.pop(place, None)
+
+    def _make_room(self) -> bool:
+        """End the HTTP connection that has waited longest. False: none waits."""
+        for place in self._waiting:
+            del self._waiting[place]
+            place.cancel()
+            self.http_connections -= 1
+            self._observe(ConnectionRefused(self._name))
+            return True
+        return False
 
     async def _serve_media(self, media: MediaHandler, stream: trio.abc.Stream, head: bytes) -> Visit | None:
         """The connection counts until the visit is over."""
