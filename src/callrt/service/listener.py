@@ -218,13 +218,11 @@ class Port:
 
     def _make_room(self) -> bool:
         """End the HTTP connection that has waited longest. False: none waits."""
-        for place in self._waiting:
-            del self._waiting[place]
-            place.cancel()
-            self.http_connections -= 1
-            self._observe(ConnectionRefused(self._name))
-            return True
-        return False
+        if not _crowd_out(self._waiting):
+            return False
+        self.http_connections -= 1
+        self._observe(ConnectionRefused(self._name))
+        return True
 
     async def _serve_media(self, media: MediaHandler, stream: trio.abc.Stream, head: bytes) -> Visit | None:
         """The connection counts until the visit is over."""
@@ -243,9 +241,7 @@ class Port:
     async def _sniff(self, stream: trio.abc.Stream) -> bytes | None:
         """The first head and what came with it, or as much as HTTP needs to refuse it; None: it is over."""
         if len(self._unknown) >= self._limits.unknown_connections_max:
-            oldest = next(iter(self._unknown))
-            del self._unknown[oldest]
-            oldest.cancel()
+            _crowd_out(self._unknown)
         with trio.CancelScope() as crowded_out:
             self._unknown[crowded_out] = None
             try:
@@ -282,6 +278,16 @@ class Port:
     async def _turn_away(self, stream: trio.abc.Stream) -> None:
         self._observe(ConnectionRefused(self._name))
         await _answer(stream, HttpResponse.sentence(503, "too many connections; try again"))
+
+
+def _crowd_out(places: dict[trio.CancelScope, None]) -> bool:
+    """End the first of them, which was there longest. False: there is none."""
+    oldest = next(iter(places), None)
+    if oldest is None:
+        return False
+    del places[oldest]
+    oldest.cancel()
+    return True
 
 
 async def _answer(stream: trio.abc.Stream, response: HttpResponse) -> None:
